@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gan_lab.families.r3gan import R3GAN as R3GAN
     from gan_lab.families.sgan import SGAN as SGAN
     from gan_lab.families.sngan import SNGAN as SNGAN
+    from gan_lab.families.stylegan2 import StyleGAN2 as StyleGAN2
     from gan_lab.families.vaegan import VAEGAN as VAEGAN
     from gan_lab.families.wgan import WGAN as WGAN
     from gan_lab.families.wgan_gp import WGANGP as WGANGP
@@ -59,6 +60,7 @@ _EXPORTS = {
     "R3GAN": "gan_lab.families.r3gan",
     "SGAN": "gan_lab.families.sgan",
     "SNGAN": "gan_lab.families.sngan",
+    "StyleGAN2": "gan_lab.families.stylegan2",
     "VAEGAN": "gan_lab.families.vaegan",
     "WGAN": "gan_lab.families.wgan",
     "WGANGP": "gan_lab.families.wgan_gp",

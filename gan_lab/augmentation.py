@@ -13,7 +13,12 @@ Differs from the papers:
 - Scaling is bilinear; the papers use filtered resampling. ADA pads by reflection, as in the paper.
   DiffAugment's translation and cutout fill with gray, which is 0.
 - ADA's sign statistic is computed from the accuracy on reals. Both agree if the decision threshold
-  is 0; the accuracy also works for losses with another threshold or none.
+  is 0. For least squares the threshold is 0.5, and for relativistic and Wasserstein losses halfway
+  between the mean logits of reals and fakes; there the statistic measures how well the
+  discriminator separates them, for which overfitting is only one reason: p can rise without it.
+- p is clamped at 1; the authors' code lets it grow, without effect on probabilities.
+- Luma flip and hue rotation apply to color images only. The authors also flip the luma of gray
+  images, which turns digits into dark ones on white.
 """
 
 from __future__ import annotations
@@ -104,8 +109,10 @@ class Augmentation(nn.Module):
 class Augmented:
     """A discriminator with augmented input.
 
-    Each forward pass within a step uses new random numbers. Image i of each of the ``chunks`` equal
-    chunks of a batch gets the same transformation.
+    Each call within a step uses new random numbers. The eager passes of the penalties, ``forward``,
+    repeat those of the calls in the same order, so that R1 sees the reals and R2 the fakes as their
+    logits were computed. Image i of each of the ``chunks`` equal chunks of a batch gets the same
+    transformation.
     """
 
     def __init__(
@@ -115,23 +122,29 @@ class Augmented:
         self.augmentation = augmentation
         self.stream = stream
         self.chunks = chunks
-        self.passes = 0
+        self.calls = 0
+        self.eager_passes = 0
 
-    def _augment(self, images: Tensor) -> Tensor:
-        self.passes += 1
-        return self.augmentation(images, self.stream(f"augment {self.passes}"), self.chunks)
+    def _augment(self, images: Tensor, index: int) -> Tensor:
+        return self.augmentation(images, self.stream(f"augment {index}"), self.chunks)
 
     def __call__(self, images: Tensor, *rest: Any) -> Any:
         """Call the network, including its compiled graph and hooks."""
-        return self.network(self._augment(images), *rest)
+        self.calls += 1
+        return self.network(self._augment(images, self.calls), *rest)
 
     def forward(self, images: Tensor, *rest: Any) -> Any:
-        """Call the network's eager ``forward``, which supports double backward."""
-        return self.network.forward(self._augment(images), *rest)
+        """Call the network's eager ``forward``, which supports double backward.
+
+        The i-th of these passes in a step repeats the augmentation of the i-th call.
+        """
+        self.eager_passes += 1
+        return self.network.forward(self._augment(images, self.eager_passes), *rest)
 
     def features(self, images: Tensor) -> Any:
         """Call the network's ``features``."""
-        return self.network.features(self._augment(images))
+        self.calls += 1
+        return self.network.features(self._augment(images, self.calls))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,6 +19,7 @@ from gan_lab.seeding import send_to_device
 from gan_lab.utils.errors import UserError, import_extra
 from gan_lab.utils.files import atomic_path, make_file_name
 from gan_lab.utils.output import OutputFiles, remove_earlier
+from gan_lab.utils.provenance import GRID_PADDING, save_png
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,9 @@ def grid(images: Tensor, columns: int) -> Tensor:
     """Tile images [B, C, H, W] in [-1, 1] to one image [3, H', W'] in [0, 1]; plot 2-D points."""
     if images.shape[1:] == (2, 1, 1):
         return scatter(images)
-    return make_grid(to_uint8(images).float() / 255, nrow=columns, padding=2, pad_value=0.25)
+    return make_grid(
+        to_uint8(images).float() / 255, nrow=columns, padding=GRID_PADDING, pad_value=0.25
+    )
 
 
 def scatter(points: Tensor, size: int = 256) -> Tensor:
@@ -161,16 +164,44 @@ def draw_grid(images: Tensor, columns: int) -> Image.Image:
     return to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))
 
 
-def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()) -> None:
-    """Write ``grid`` as a PNG file, atomically; ``rows`` are captions to the left of its rows."""
+def save_grid(
+    images: Tensor,
+    columns: int,
+    path: Path,
+    rows: Sequence[str] = (),
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``grid`` as a PNG file, atomically.
+
+    Args:
+        images: The images.
+        columns: Images in a row.
+        path: The file.
+        rows: Captions to the left of the rows.
+        record: How the images were generated, see ``utils/provenance.py``. Without one the file is
+            still marked as output of the lab.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = draw_grid(images, columns)
+    if rows:
+        picture = add_captions(picture, rows)
     with atomic_path(path) as unfinished:
-        (add_captions(picture, rows) if rows else picture).save(unfinished, format="png")
+        save_png(picture, unfinished, record or {"output": "grid"})
+
+
+def save_rgb(image: Tensor, path: Path, record: Mapping[str, Any]) -> None:
+    """Write an image [1 or 3, H, W] in [-1, 1] as an RGB PNG file with its record."""
+    pixels = to_uint8(image).expand(3, -1, -1).permute(1, 2, 0)
+    save_png(Image.fromarray(pixels.contiguous().numpy()), path, record)
 
 
 def save_each(
-    images: Tensor, folder: Path, seed: int, classes: Sequence[str] = (), overwrite: bool = False
+    images: Tensor,
+    folder: Path,
+    seed: int,
+    classes: Sequence[str] = (),
+    overwrite: bool = False,
+    record: Mapping[str, Any] | None = None,
 ) -> None:
     """Write images [N, C, H, W] in [-1, 1] as PNG files named by index, seed and class.
 
@@ -180,6 +211,7 @@ def save_each(
         seed: The seed, for the names.
         classes: The class of each image, for the names.
         overwrite: Replace all images that an earlier call wrote into the folder.
+        record: How the images were generated; index and class of each are added.
 
     Raises:
         UserError: The images are points, or the folder contains other files.
@@ -195,10 +227,14 @@ def save_each(
     ]
     # all at once: a check reads the manifest of the folder
     files.check(*paths)
-    for path, pixels in zip(paths, to_uint8(images).permute(0, 2, 3, 1).numpy(), strict=True):
+    all_pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
+    for i, (path, pixels) in enumerate(zip(paths, all_pixels, strict=True)):
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        label = {"class": classes[i]} if classes else {}
         with files.write(path) as unfinished:
-            picture.save(unfinished, format="png")
+            save_png(
+                picture, unfinished, {**(record or {}), "output": "sample", "index": i} | label
+            )
     remove_earlier(folder, earlier, {path.name for path in paths})
 
 

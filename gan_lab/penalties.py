@@ -7,6 +7,7 @@ passes ``lambda x: D(x, y)``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -56,10 +57,47 @@ def zero_centered_penalty(critic: Critic, images: Tensor) -> Tensor:
 
     Source: Mescheder, Geiger, Nowozin 2018 (arXiv 1801.04406), equations 9 and 10.
     """
+    return logits_with_zero_centered_penalty(critic, images)[1]
+
+
+def logits_with_zero_centered_penalty(critic: Critic, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of images and ``zero_centered_penalty``, from one forward pass.
+
+    The pass is in float32 at least, because the penalty is. ``critic`` must be the eager network,
+    such as ``D.forward``: ``torch.compile`` does not support double backward.
+
+    Args:
+        critic: Function from images [B, C, H, W] to logits [B].
+        images: Images [B, C, H, W].
+
+    Returns:
+        Logits [B] and the penalty, a scalar.
+    """
     with torch.autocast(images.device.type, enabled=False):
         x = _detach_as_float(images).requires_grad_()
-        (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return gradient.square().flatten(1).sum(dim=1).mean()
+        logits = critic(x)
+        (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return logits, gradient.square().flatten(1).sum(dim=1).mean()
+
+
+def path_lengths(synthesis: Callable[[Tensor], Tensor], ws: Tensor, noise: Tensor) -> Tensor:
+    """√(Σ ‖Jᵀy‖² / L): how far images move when the L vectors w of an image move.
+
+    Args:
+        synthesis: Function from ``ws`` to images [B, C, H, W].
+        ws: One w per image and layer [B, L, D], with a graph or ``requires_grad``.
+        noise: y before its division by √(H W), from N(0, 1), [B, C, H, W].
+
+    Returns:
+        Path lengths [B].
+
+    Source: Karras et al. 2020 (arXiv 1912.04958), section 3.2 and appendix B.
+    """
+    height, width = noise.shape[2:]
+    with torch.autocast(ws.device.type, enabled=False):
+        projection = (synthesis(ws) * noise).sum() / math.sqrt(height * width)
+        (gradient,) = torch.autograd.grad(projection, ws, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
 def _detach_as_float(images: Tensor) -> Tensor:

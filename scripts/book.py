@@ -1,13 +1,19 @@
-"""Write docs/studies from the results of the studies: the pages and the index (``make book``)."""
+"""Write docs/studies from the results of the studies: the pages and the index (``make book``).
+
+After a change of a measure that does not change what it measures, such as a new name, review the
+difference and run ``python scripts/book.py --unchanged STUDY...``, which records the current code.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from pathlib import Path
 
 from gan_lab import studies
-from gan_lab.studies import study_page
-from gan_lab.utils.files import write_text
+from gan_lab.studies import provenance, study_page
+from gan_lab.utils.files import read_json, write_text
 
 RESULTS = studies.find_committed_results()
 BOOK = RESULTS.parent
@@ -18,11 +24,25 @@ def main() -> None:
     """Copy complete results from runs/studies, then write the pages."""
     for name in studies.names():
         for budget in studies.BUDGETS:
-            for file in (f"{name}/{budget}.json", f"{name}/{budget}.cost.json"):
+            for kind in ("", ".cost", ".measured"):
+                file = f"{name}/{budget}{kind}.json"
                 if (RUNS / file).is_file():
                     (RESULTS / name).mkdir(parents=True, exist_ok=True)
                     shutil.copy(RUNS / file, RESULTS / file)
+    if sys.argv[1:2] == ["--unchanged"]:
+        for name in sys.argv[2:]:
+            record_code(name)
     write_pages(RESULTS, BOOK)
+
+
+def record_code(name: str) -> None:
+    """Record the current code of a study's measure as the one of its results."""
+    study = studies.load(name)
+    for budget in studies.BUDGETS:
+        path = RESULTS / name / f"{budget}.measured.json"
+        if path.is_file():
+            record = read_json(path) | {"code": provenance.hash_code(study, budget)}
+            write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 def write_pages(results: Path, out: Path) -> None:

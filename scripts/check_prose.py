@@ -94,7 +94,7 @@ WORDS = {
     r"(?:drawn|trained|learned) anew": "newly initialized, from scratch",
     r"parts of a batch|in parts": "micro-batches",
     r"averaged weights": "EMA weights",
-    r"floors?": "real-vs-real reference",
+    r"floors?(?! effect)": "real-vs-real reference",
     r"yardsticks?": "baseline",
     r"counterparts?": "ground truth",
     r"doses?": "severity",

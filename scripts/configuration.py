@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from the config dataclasses (``make configuration``)."""
+"""Write docs/configuration.md and the table of scores from their classes (``make configuration``)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from typing import Any
 from gan_lab.config import groups, loading
 from gan_lab.config.schema import BOUNDS, Config
 from gan_lab.config.values import describe, list_kinds
+from gan_lab.metrics.explanations import list_explanations
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
+METRICS_PAGE = PAGE.with_name("metrics.md")
+SCORES_BEGIN = "<!-- scores: written by `make configuration` -->"
+SCORES_END = "<!-- end of scores -->"
 HEAD = """\
 # Configuration
 
@@ -121,10 +125,32 @@ def page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def explain_scores() -> str:
+    """Return the table of all scores for docs/metrics.md."""
+    rows = ["| score | meaning | better | range |", "|---|---|---|---|"]
+    for pattern, each in list_explanations().items():
+        name = pattern.replace("*", "…")
+        direction = each.direction.removesuffix(" is better")
+        meaning = f"{each.title}: {each.meaning[0].lower()}{each.meaning[1:]}"
+        rows.append(f"| `{name}` | {meaning} | {direction} | {each.typical_range} |")
+    return "\n".join(rows)
+
+
+def insert_scores(text: str) -> str:
+    """Replace the table of scores in the text of docs/metrics.md."""
+    start, _, rest = text.partition(SCORES_BEGIN)
+    _, _, end = rest.partition(SCORES_END)
+    return f"{start}{SCORES_BEGIN}\n\n{explain_scores()}\n\n{SCORES_END}{end}"
+
+
 def main() -> None:
-    """Write the page."""
+    """Write the page of all keys, and the table of scores."""
     PAGE.write_text(page(), encoding="utf-8")
     print(PAGE)
+    METRICS_PAGE.write_text(
+        insert_scores(METRICS_PAGE.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    print(METRICS_PAGE)
 
 
 if __name__ == "__main__":

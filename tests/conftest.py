@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 os.environ["MPLBACKEND"] = "Agg"
+# Before NumPy and torch are imported, and for every process that a test starts: two workers of pytest
+# share two cores, where threads that wait for each other cost more CPU time than they save.
+THREADS = os.environ.get("TEST_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = THREADS
 os.environ["WANDB_MODE"] = "offline"  # before wandb is imported: then it looks up no host
-for name in ("RUN_ID", "GAN_LAB_TRACEBACK", "GAN_LAB_CACHE"):
+for name in ("RUN_ID", "GAN_LAB_TRACEBACK", "GAN_LAB_CACHE", "GAN_LAB_STARTED_BY"):
     os.environ.pop(name, None)
 
 import numpy as np  # noqa: E402
@@ -23,7 +27,7 @@ from gan_lab.config.schema import DataConfig  # noqa: E402
 from gan_lab.data import mnist  # noqa: E402
 from gan_lab.data.array_dataset import ArrayDataset  # noqa: E402
 
-torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
+torch.set_num_threads(int(THREADS))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -236,7 +236,7 @@ def check_evaluation(setting: Setting) -> Rows:
             MetricsConfig(inception_weights=str(_write_random_inception(setting.folder))),
         )
     for name, network in networks.items():
-        for size in (100, 250, 1000):
+        for size in (10,) if setting.rehearsal else (100, 250, 1000):
             if DEVICE.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_lab import __version__
-from gan_lab.cli import inference, score, sweeps
-from gan_lab.cli.inference import DataOverrides, Run
+from gan_lab.cli import inference, listing, score, sweeps
+from gan_lab.cli.inference import DataOverrides, Run, Weights
 from gan_lab.cli.paths import Overwrite, parse_file, parse_path
 from gan_lab.utils import errors, terminal
+from gan_lab.utils.errors import UserError
 
 # Iterations that an idle OpenMP thread busy-waits before it yields its core. The default is 30
 # times higher, no faster on an idle machine, and slows two trainings on the same cores down several
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.add_typer(inference.app)
 app.add_typer(sweeps.app)
 app.add_typer(score.app)
+app.add_typer(listing.app)
 
 
 def complete_experiment(incomplete: str) -> list[str]:
@@ -82,7 +84,11 @@ def configure(
     terminal.log_to_stdout()
 
 
-@app.command()
+# options are explained by _check_for_options
+OVERRIDES_ONLY = {"ignore_unknown_options": True}
+
+
+@app.command(context_settings=OVERRIDES_ONLY)
 def train(experiment: Experiment = "", overrides: Overrides = None) -> None:
     """Train an experiment, or resume it, and score it."""
     loaded = _load(experiment, overrides)
@@ -103,7 +109,7 @@ def train(experiment: Experiment = "", overrides: Overrides = None) -> None:
 def evaluate(
     run: Run,
     overrides: DataOverrides = None,
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    weights: Weights = "best",
     yes: Annotated[
         bool,
         typer.Option("--yes", help="Also run a long evaluation for which weights are missing."),
@@ -143,7 +149,7 @@ def report(
     typer.echo(reporting.write(runs, out, overwrite))
 
 
-@app.command()
+@app.command(context_settings=OVERRIDES_ONLY)
 def inspect_data(experiment: Experiment = "", overrides: Overrides = None) -> None:
     """Inspect the data: layout, sizes, duplicates, contact sheet."""
     loaded = _load(experiment, overrides)
@@ -219,18 +225,31 @@ def study(
     """
     from gan_lab import studies
     from gan_lab.cli import console
+    from gan_lab.studies import study_page
+
+    if name:
+        _run_studies(name, budget, root, workers, measure_only)
+    rows = []
+    for each in map(studies.load, studies.names()):
+        published = study_page.read_verdicts(studies.find_committed_results(), each)
+        local = study_page.read_verdicts(root / "studies", each)
+        rows.append((each.name, each.claim, published, local))
+    console.print_studies(rows, studies.BUDGETS)
+
+
+def _run_studies(name: str, budget: str, root: Path, workers: int, measure_only: bool) -> None:
+    """Measure a study, or ``all``, and write its page."""
+    from gan_lab import studies
     from gan_lab.studies import engine, study_page
 
-    names = [name] if name else []
-    if name == "all":
-        names = studies.names()
+    names = studies.names() if name == "all" else [name]
     pending = [studies.load(each) for each in names]
     # report an unknown budget before any study starts
     for each in pending:
         each.get_budget(budget)
     worker_command = [sys.executable, "-m", "gan_lab", "study", name, "--budget", budget]
     worker_command += ["--root", str(root), "--measure-only"]
-    with engine.start_workers(worker_command, workers if pending else 1):
+    with engine.start_workers(worker_command, workers):
         # the first pass skips studies that another process is measuring, the second waits for them
         for wait in (False, True):
             for each in list(pending):
@@ -240,12 +259,6 @@ def study(
                         engine.collect(each, budget, root)
                         results = study_page.read_results(root / "studies", each)[budget]
                         typer.echo(study_page.write_page(each, results, root / "studies" / "pages"))
-    rows = []
-    for each in map(studies.load, studies.names()):
-        published = study_page.read_verdicts(studies.find_committed_results(), each)
-        local = study_page.read_verdicts(root / "studies", each)
-        rows.append((each.name, each.claim, published, local))
-    console.print_studies(rows, studies.BUDGETS)
 
 
 @app.command()
@@ -256,7 +269,7 @@ def compare(
             help="Run folders, runs/<experiment>/<run id>.", metavar="RUN", parser=parse_path
         ),
     ],
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    weights: Annotated[str, typer.Option(help="best, last, or raw (last without EMA).")] = "best",
 ) -> None:
     """Compare runs: mean and standard deviation over seeds.
 
@@ -268,7 +281,7 @@ def compare(
     console.print_comparison(comparing.compare(folders, weights))
 
 
-@app.command()
+@app.command(context_settings=OVERRIDES_ONLY)
 def dry_run(experiment: Experiment = "", overrides: Overrides = None) -> None:
     """Show the config, networks and expected time of a training.
 
@@ -314,7 +327,30 @@ def _load(experiment: str, overrides: list[str] | None) -> LoadedConfig:
     if not experiment:
         _list_experiments()
         raise typer.Exit
-    return loading.load(experiment, overrides or [])
+    _check_for_options([experiment, *(overrides or [])])
+    loaded = loading.load(experiment, overrides or [])
+    loading.check_root(loaded)
+    return loaded
+
+
+def _check_for_options(arguments: list[str]) -> None:
+    """Raise UserError for ``--images 100``, and name the key: ``run.images=100``."""
+    from gan_lab.config.schema import Config, leaves
+
+    for option, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if not option.startswith("-"):
+            continue
+        name, equals, value = option.lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        keys = [key for key, _ in leaves(Config()) if name in (key, key.rpartition(".")[2])]
+        # run.images, and then data.images
+        keys.sort(key=lambda key: not key.startswith("run."))
+        value = value if equals else following
+        examples = [f"{key}={value or '...'}" for key in keys] or ["model.z_dim=64"]
+        raise UserError(
+            f"Unknown option {option}: values of the config are written key=value. Write "
+            f"{' or '.join(examples)}"
+        )
 
 
 def _list_experiments() -> None:

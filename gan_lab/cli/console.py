@@ -12,33 +12,40 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import leaves
 from gan_lab.config.values import format_value
-from gan_lab.report.compare import Comparison
-from gan_lab.report.summary import format_number
-from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, mark, name_output
+from gan_lab.utils.numbers import format_count, format_duration
 from gan_lab.utils.output import OutputFiles
+from gan_lab.utils.score_names import is_trivial_score
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from gan_lab.config.loading import LoadedConfig
+    from gan_lab.report.compare import Comparison
+    from gan_lab.runs.run import Run
     from gan_lab.sensitivity.detection import SensitivityReport
 
 
 def print_scores(run: Run) -> None:
     """Print the final scores of a run and the real-vs-real reference.
 
-    The columns are ``raw`` (raw weights at the end), ``last`` (EMA weights at the end) and
-    ``best`` (EMA weights of the best checkpoint).
+    The columns are ``raw`` (raw weights at the end), ``last`` (EMA weights at the end), ``best``
+    (EMA weights of the best checkpoint), and the number of images of other scored checkpoints.
     """
-    scores = {weights: run.scores_of(weights) for weights in ("raw", "last", "best")}
+    from gan_lab.report.summary import format_number
+
+    # checkpoints that were scored by their number of images come first
+    others = [name for name in run.summary.get("scores", {}) if name not in ("raw", "last", "best")]
+    scores = {weights: run.scores_of(weights) for weights in (*others, "raw", "last", "best")}
     title = f"{run.path}: {run.summary.get('images', 0):,} images"
     rows = Table("score", *scores, "real images", title=title, title_justify="left")
     notes: list[str] = []
     names_by_protocol: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for entries in scores.values() for name in entries):
+        # the report has them
+        if is_trivial_score(name):
+            continue
         entries = [scores[weights].get(name) for weights in scores]
         protocol = next(entry for entry in reversed(entries) if entry).protocol
         star = " *" if name == run.summary.get("headline") else ""
@@ -94,16 +101,15 @@ def _describe_images(protocol: dict[str, Any]) -> str:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a table of experiments and scores. ``*`` marks a significantly best score."""
-    rows = Table("EXP", "n", *(column.title for column in comparison.columns))
-    for row in comparison.rows:
-        rows.add_row(
-            row.name,
-            str(len(row.runs)),
-            *(cell.format_in_row(len(row.runs), "{} *") if cell else "" for cell in row.cells),
-        )
-    console = make_console(rows)
-    if comparison.rows:
+    console = Console(markup=False)
+    if comparison.rows and not console.is_terminal:
+        # lines for other programs are not broken
+        rows = _build_comparison_table(comparison, range(len(comparison.columns)))
+        console = make_console(rows)
         console.print(rows)
+    elif comparison.rows:
+        for columns in _split_columns(comparison, console):
+            console.print(_build_comparison_table(comparison, columns))
     if any(cell and cell.best for row in comparison.rows for cell in row.cells):
         console.print(
             "* significantly better than every other row (Welch's t-test, each p < 0.05)",
@@ -116,6 +122,32 @@ def print_comparison(comparison: Comparison) -> None:
     protocols = [f"{', '.join(titles)}: {note}" for note, titles in titles_by_note.items() if note]
     for note in [*protocols, *comparison.notes]:
         console.print(note, soft_wrap=True, highlight=False)
+
+
+def _build_comparison_table(comparison: Comparison, columns: Sequence[int]) -> Table:
+    """Build a table of some columns of a comparison."""
+    rows = Table("EXP", "n", *(comparison.columns[i].title for i in columns))
+    for row in comparison.rows:
+        cells = [row.cells[i] for i in columns]
+        n = len(row.runs)
+        texts = [cell.format_in_row(n, "{} *") if cell else "" for cell in cells]
+        rows.add_row(row.name, str(n), *texts)
+    return rows
+
+
+def _split_columns(comparison: Comparison, console: Console) -> list[list[int]]:
+    """Divide the columns of a comparison among tables that fit the terminal.
+
+    A table of a single column may still be wider: then rich folds its cells.
+    """
+    unlimited = console.options.update(max_width=10_000)
+    tables: list[list[int]] = [[]]
+    for i in range(len(comparison.columns)):
+        wider = _build_comparison_table(comparison, [*tables[-1], i])
+        if tables[-1] and console.measure(wider, options=unlimited).maximum > console.width:
+            tables.append([])
+        tables[-1].append(i)
+    return tables
 
 
 def print_studies(
@@ -169,6 +201,7 @@ def print_data(loaded: LoadedConfig) -> None:
     from gan_lab.data import duplicates
     from gan_lab.data.image_files import survey
     from gan_lab.images import interleave, save_grid
+    from gan_lab.runs.run_folder import mark, name_output
 
     console = Console(markup=False)
     config = loaded.config
@@ -220,7 +253,8 @@ def print_data(loaded: LoadedConfig) -> None:
     sheet = Path(config.run.root) / loaded.experiment / f"{name}.png"
     mark(Path(config.run.root))
     with OutputFiles(default_path=True).write(sheet) as unfinished:
-        save_grid(*interleave(batch.shown(), grid_columns), unfinished)
+        images, grid_columns = interleave(batch.shown(), grid_columns)
+        save_grid(images, grid_columns, unfinished, record={"output": "real images"})
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
 
@@ -228,6 +262,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     """Print the origin of each value, the networks, and the expected time and memory of a run."""
     from gan_lab import device
     from gan_lab.distributed import detect
+    from gan_lab.runs.run_folder import RunFolder
     from gan_lab.training import profiling
 
     console = Console(markup=False)
@@ -259,6 +294,8 @@ def print_dry_run(loaded: LoadedConfig) -> None:
         f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
         f"({images_per_s:,.0f} images/s)"
     )
+    if advice := device.advise_on_bf16(config.run.precision):
+        console.print(advice, soft_wrap=True)
     if world > 1:
         per_process = config.data.batch_size // world
         console.print(
@@ -267,8 +304,9 @@ def print_dry_run(loaded: LoadedConfig) -> None:
             soft_wrap=True,
         )
     console.print(
-        f"full run: {iterations:,} iterations and {config.evaluations} evaluations, about "
-        f"{total / 60:.1f} minutes, peak memory about {device.peak_memory():,.0f} MB",
+        f"full run: {format_count(iterations, 'iteration')} and "
+        f"{format_count(config.evaluations, 'evaluation')}, about {format_duration(total)}, "
+        f"peak memory about {device.peak_memory():,.0f} MB",
         soft_wrap=True,
     )
 

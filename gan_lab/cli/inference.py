@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from gan_lab.runs.hub import PREFIX
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name
 from gan_lab.utils.output import OutputFiles
+
+if TYPE_CHECKING:
+    from gan_lab.inference.sampling import TrainedGenerator
 
 app = typer.Typer()
 DataOverrides = Annotated[
@@ -26,6 +30,13 @@ Run = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Png = Annotated[
     Path | None, typer.Option(help="PNG file. Default: in the run folder.", parser=parse_file)
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="best, last, raw (last without EMA), or the training images of a checkpoint. Without "
+        "a best checkpoint, best is the newest one.",
+    ),
 ]
 ExportFormat = Annotated[
     str, typer.Option(help="safetensors; or torch or onnx, in addition to safetensors.")
@@ -57,12 +68,27 @@ def sample(
         typer.Option(help="Write one PNG per sample into a new folder.", parser=parse_path),
     ] = None,
     truncation: Annotated[
-        float, typer.Option(help="Truncation trick: scales the latents, for typical images.")
+        float,
+        typer.Option(
+            help="Truncation trick: scales the latents (StyleGAN2: w), for typical images."
+        ),
     ] = 1.0,
+    cutoff: Annotated[
+        int | None, typer.Option(min=1, help="Number of layers with truncation (StyleGAN2).")
+    ] = None,
+    noise: Annotated[str, typer.Option(help="const, random or none (StyleGAN2).")] = "const",
+    mix: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Draw mixtures of the styles of two seeds, one per row and column."),
+    ] = None,
+    layers: Annotated[
+        str, typer.Option(help="With --mix: layers of the second seed, such as 4- or 0-3.")
+    ] = "4-",
     video: Annotated[
         Path | None,
         typer.Option(help="Write a video of latent walks, .gif or .mp4.", parser=parse_file),
     ] = None,
+    weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -75,12 +101,15 @@ def sample(
         "--video": video,
         "--code": code,
         "--interpolate": interpolate or None,
+        "--mix": mix,
     }
     requested = [option for option, value in outputs.items() if value is not None]
     if len(requested) > 1:
         raise UserError(f"{' and '.join(requested)} exclude each other. Use one of them")
     if truncation != 1 and requested in (["--code"], ["--interpolate"]):
         raise UserError(f"--truncation does not apply to {requested[0]}. Use one of them")
+    if (noise != "const" or cutoff is not None) and requested not in ([], ["--folder"]):
+        raise UserError(f"--noise and --cutoff do not apply to {requested[0]}. Omit them")
     if out is not None and (folder or video):
         raise UserError(f"--out and {requested[0]} exclude each other. Use one of them")
     # before the samples are generated
@@ -92,15 +121,24 @@ def sample(
         files.check(video)
     elif out is not None:
         files.check(out)
-    generator = load_generator(run, exact=video is None)
-    n = n or (64 if video is None else 16)
+    generator = load_generator(run, weights, exact=video is None)
+    if n is None:
+        n = 16 if video is not None else 6 if mix else 64
+    record = {**generator.record, "seed": seed}
+    if truncation != 1:
+        record["truncation"] = truncation
+    if cutoff is not None:
+        record["cutoff"] = cutoff
+    if noise != "const":
+        record["noise"] = noise
     if folder is not None:
         save_each(
-            generator(n, label, seed, truncation=truncation),
+            generator(n, label, seed, truncation=truncation, noise=noise, cutoff=cutoff),
             folder,
             seed,
             generator.names_of(n, label),
             overwrite,
+            record,
         )
         typer.echo(folder)
         return
@@ -111,24 +149,72 @@ def sample(
             save_video(frames, min(n, columns), unfinished)
         typer.echo(video)
         return
+    record["n"] = n
+    if label is not None:
+        record["class"] = label
     if code is not None:
         kind = f"code{code}"
+        record |= {"output": "code", "code": code}
         images, columns = generator.vary_code(code, max(1, n // 10), seed)
     elif interpolate:
         kind = f"walk{interpolate}"
+        record |= {"output": "interpolation", "steps": interpolate}
         images = generator.walk(max(1, n // interpolate), interpolate, label, seed)
         columns = interpolate
+    elif mix:
+        kind = f"mix{mix[0]}-{mix[1]}-layers{layers}"
+        images = generator.mix(*mix, n, _parse_layers(layers, generator), label, truncation)
+        columns = n + 1
+        record |= {"output": "style mixing", "first": mix[0], "second": mix[1], "layers": layers}
     else:
         kind = "sample"
-        images = generator(n, label, seed, truncation=truncation)
+        record["output"] = "samples"
+        images = generator(n, label, seed, truncation=truncation, noise=noise, cutoff=cutoff)
         columns = min(n, generator.columns)
     name = f"{kind}-n{n}-seed{seed}"
     if truncation != 1:
         name += f"-truncation{truncation}"
+    if cutoff is not None:
+        name += f"-cutoff{cutoff}"
+    if noise != "const":
+        name += f"-noise-{noise}"
     if label is not None:
         name += f"-class{label}"
-    with _write_png(run, name, out, overwrite) as unfinished:
-        save_grid(images, columns, unfinished)
+    with _write_png(run, _name(name, weights), out, overwrite) as unfinished:
+        save_grid(images, columns, unfinished, record=record)
+
+
+@app.command()
+def identify(
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="PNG files written by gan-lab.", metavar="PNG...", parser=parse_path),
+    ],
+    root: Annotated[
+        Path, typer.Option(help="Parent folder of the runs (run.root).", parser=parse_path)
+    ] = Path("runs"),
+) -> None:
+    """Identify PNG files of the lab: run, weights, seed, class.
+
+    Prints the command that draws each of them again.
+    """
+    from gan_lab.inference import identification
+
+    for path in images:
+        for line in identification.identify(path, root):
+            typer.echo(line)
+
+
+def _parse_layers(text: str, generator: TrainedGenerator) -> range:
+    """Parse layers such as 4-, 0-3 or 2; an open end is the last layer of the generator."""
+    found = re.fullmatch(r"(\d+)(-)?(\d*)", text)
+    if found is None or (found[3] and not found[2]):
+        raise UserError(f"--layers {text} is invalid. Write 4-, 0-3 or 2")
+    first = int(found[1])
+    if not found[2]:
+        return range(first, first + 1)
+    last = int(found[3]) if found[3] else getattr(generator.network, "num_ws", 0) - 1
+    return range(first, last + 1)
 
 
 @app.command()
@@ -136,14 +222,15 @@ def reconstruct(
     run: Run,
     overrides: DataOverrides = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of images.")] = 32,
+    weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw test images next to their reconstructions."""
     from gan_lab.inference import autoencoding
 
-    with _write_png(run, f"reconstruct-n{n}", out, overwrite) as unfinished:
-        autoencoding.reconstruct(run, n, unfinished, overrides or [])
+    with _write_png(run, _name(f"reconstruct-n{n}", weights), out, overwrite) as unfinished:
+        autoencoding.reconstruct(run, n, unfinished, overrides or [], weights)
 
 
 @app.command()
@@ -154,6 +241,7 @@ def interpolate(
         int, typer.Option(min=2, help="Images per interpolation, including both ends.")
     ] = 8,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of image pairs.")] = 8,
+    weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -163,8 +251,10 @@ def interpolate(
     """
     from gan_lab.inference import autoencoding
 
-    with _write_png(run, f"interpolate-n{n}-steps{steps}", out, overwrite) as unfinished:
-        autoencoding.interpolate(run, n, steps, unfinished, overrides or [])
+    with _write_png(
+        run, _name(f"interpolate-n{n}-steps{steps}", weights), out, overwrite
+    ) as unfinished:
+        autoencoding.interpolate(run, n, steps, unfinished, overrides or [], weights)
 
 
 @app.command()
@@ -185,12 +275,13 @@ def translate(
     direction: Annotated[
         str, typer.Option(help="AtoB, the direction of training, or BtoA.")
     ] = "AtoB",
+    weights: Weights = "best",
     overwrite: Overwrite = False,
 ) -> None:
     """Translate images of any size (image-to-image models)."""
     from gan_lab.inference import translation
 
-    count, skipped = translation.translate(run, source, out, direction, overwrite)
+    count, skipped = translation.translate(run, source, out, direction, overwrite, weights)
     note = f", {skipped} skipped" if skipped else ""
     typer.echo(f"{count} images translated into {out}{note}")
 
@@ -212,6 +303,7 @@ def project(
         typer.Option("--label", "--class", help="Class. Default: the class with the lowest error."),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of test images.")] = 8,
+    weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -222,13 +314,13 @@ def project(
     """
     from gan_lab.inference import projection
 
-    files, out = _choose_png(run, "project", out, overwrite)
+    files, out = _choose_png(run, _name("project", weights), out, overwrite)
     overrides = overrides or []
     # IN is optional: an argument such as data.root=photos in its position is an override
     if source is not None and "=" in str(source) and not source.exists():
         overrides = [str(source), *overrides]
         source = None
-    found = projection.project_files(run, source, out, label, n, overrides, files)
+    found = projection.project_files(run, source, out, label, n, overrides, files, weights)
     for name, each in found:
         note = "" if each.label is None else f", class {each.label}"
         typer.echo(f"{name}: RMSE {each.errors[-1]:.1f} of 255 levels{note}")
@@ -243,7 +335,7 @@ def export(
         typer.Option(help="Folder. Default: export in the run folder.", parser=parse_path),
     ] = None,
     format: ExportFormat = "safetensors",
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    weights: Weights = "best",
     overwrite: Overwrite = False,
 ) -> None:
     """Export the networks for use without the lab.
@@ -256,6 +348,37 @@ def export(
     typer.echo(exporting.export(run, out or run / "export", format, weights, overwrite))
 
 
+@app.command("import")
+def import_snapshot(
+    snapshot: Annotated[
+        Path,
+        typer.Argument(
+            help="A snapshot of StyleGAN2-ADA, such as ffhq.pkl.",
+            metavar="SNAPSHOT",
+            parser=parse_path,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder. Default: the name of the snapshot.", parser=parse_path),
+    ] = None,
+    format: ExportFormat = "safetensors",
+    overwrite: Overwrite = False,
+) -> None:
+    """Import a StyleGAN2 snapshot (.pkl) without running its code.
+
+    Reads weights and sizes only, refuses everything else, and writes an export of the generator.
+    The weights stay under the license of their authors.
+    """
+    from gan_lab.inference import export as exporting
+    from gan_lab.runs.snapshots import SUFFIX, is_snapshot
+
+    if not is_snapshot(snapshot):
+        raise UserError(f"{snapshot} is not a snapshot. Name a {SUFFIX} file of StyleGAN2-ADA")
+    out = out or Path(snapshot.stem)
+    typer.echo(exporting.export(snapshot, out, format, overwrite=overwrite))
+
+
 @app.command()
 def publish(
     run: Run,
@@ -263,19 +386,24 @@ def publish(
         str, typer.Option(help="A folder, or hf:owner/name, a model on the Hugging Face Hub.")
     ],
     format: ExportFormat = "safetensors",
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    weights: Weights = "best",
     page: Annotated[
-        bool, typer.Option(help="Include the report page, which shows training images.")
+        bool,
+        typer.Option(help="Include index.html, and generator.js for other pages."),
     ] = True,
+    reals: Annotated[
+        bool,
+        typer.Option("--reals", help="Show real images too: training images, inputs, targets."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Publish a run: its export, report page and model card.
+    """Publish a run: its export, page and model card, as a web site.
 
     Uploading to the Hugging Face Hub needs a token (HF_TOKEN, or `hf auth login`).
     """
     from gan_lab.inference import publish as publishing
 
-    typer.echo(publishing.publish(run, to, format, weights, page, overwrite))
+    typer.echo(publishing.publish(run, to, format, weights, page, overwrite, reals))
 
 
 @app.command()
@@ -283,7 +411,7 @@ def probe(
     run: Run,
     overrides: DataOverrides = None,
     labels: Annotated[int, typer.Option(min=1, help="Number of labeled training images.")] = 100,
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "last",
+    weights: Weights = "last",
     seed: Seed = 0,
 ) -> None:
     """Evaluate the learned features by a linear probe.
@@ -295,6 +423,11 @@ def probe(
     from gan_lab.inference import linear_probe
 
     console.print_probe(linear_probe.probe(run, labels, weights, seed, overrides or []), run)
+
+
+def _name(name: str, weights: str) -> str:
+    """Name a file; the name includes the weights unless they are the best ones."""
+    return name if weights == "best" else f"{name}-{weights}"
 
 
 @contextmanager

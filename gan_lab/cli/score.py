@@ -27,8 +27,8 @@ def score(
     extractor: Annotated[
         str | None,
         typer.Option(
-            help="inception, lite0, lite0_mid, dinov2, clip, digits or random. Default: inception "
-            "if its weights are available, else lite0."
+            help="inception, lite0, lite0_mid, dinov2, clip, digits, random or pixels. Default: "
+            "inception if its weights are available, else lite0."
         ),
     ] = None,
     weights: Annotated[

@@ -49,6 +49,33 @@ def find_extension(package: str, kind: str, name: str, known: Sequence[str], ent
     return module
 
 
+def find_class(path: str, kind: str) -> Any:
+    """Import a class of the user by its dotted path, such as ``mine.MyCallback``.
+
+    Args:
+        path: The dotted path. Its module is also searched in the current folder.
+        kind: What it is, for error messages.
+
+    Raises:
+        UserError: There is no such module, or it has no such attribute.
+    """
+    module_name, _, name = path.rpartition(".")
+    if not all(part.isidentifier() for part in path.split(".")) or not module_name:
+        raise UserError(f"{kind}: {path!r} is not a dotted path. Write module.ClassName")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(
+            f"{kind} {path}: {error}. Its module is searched in the current folder and on the "
+            "import path"
+        ) from None
+    if not hasattr(module, name):
+        raise UserError(f"{kind} {path}: {module.__file__} does not define {name}")
+    return getattr(module, name)
+
+
 def _import_module(package: str, name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ImportError(f"{name!r} is not a valid module name")

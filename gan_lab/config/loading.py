@@ -37,6 +37,8 @@ from gan_lab.utils.errors import UserError, escape_line_breaks
 from gan_lab.utils.files import PACKAGE, find_shipped_folder
 
 RUN_ID_ORIGIN = "environment variable RUN_ID"
+# data sets of the user without a sample, whose folder has no useful default
+ROOTED_DATA_SETS = ("folder", "idx")
 PATH_KEYS = (
     "data.root",
     "run.root",
@@ -225,6 +227,16 @@ def _find_redundant(
     )
 
 
+def check_root(loaded: LoadedConfig) -> None:
+    """Raise UserError if the user chose a data set without naming the folder of the images."""
+    name = loaded.config.data.name
+    is_chosen_here = loaded.origin.get("data.name") == "command line"
+    if name in ROOTED_DATA_SETS and is_chosen_here and "data.root" not in loaded.origin:
+        raise UserError(
+            f"data.root is missing: data.name={name} reads your images. Set data.root to their folder"
+        )
+
+
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """Split ``key=value`` overrides; of a key that is given twice, the last one wins.
 
@@ -382,6 +394,9 @@ def _explain_unknown_key(schema: type, key: str, prefix: str) -> str:
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flat config of an older run with the current names of its keys."""
+    # without an old name, the family need not be imported
+    if values.keys().isdisjoint(RENAMED_KEYS):
+        return rename_keys(values, values)
     family = str(values.get("family"))
     # no code of users is imported just to read a run
     if family in families():

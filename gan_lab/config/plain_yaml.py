@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ FLOAT = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.?(inf|Inf|INF)|\.?nan"
     r"|\.NaN|\.NAN"
 )
+# None if libyaml is not installed
+FAST_LOADER = getattr(yaml, "CBaseLoader", None)
+# of unquoted scalars, in Python and in libyaml
+PLAIN_STYLES = (None, "")
 STANDARD_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
@@ -52,8 +56,13 @@ class Scalar(str):
         return str(self), self.plain
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path, is_generated: bool = False) -> Any:
     """Read a YAML file as nested dicts and lists of ``Scalar``; an empty file is an empty dict.
+
+    Args:
+        path: The file.
+        is_generated: Whether ``write`` wrote the file, so that the parser of libyaml, which is
+            faster, reads it as the parser for files of users does.
 
     Raises:
         UserError: The file is not valid YAML in UTF-8.
@@ -62,6 +71,10 @@ def read_file(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text. Save it as UTF-8") from None
+    if is_generated and FAST_LOADER and "&" not in text:
+        # after an error, the other parser explains it
+        with suppress(yaml.YAMLError, ValueError, RecursionError):
+            return _convert_root(yaml.compose(text, Loader=FAST_LOADER))
     try:
         return read(text)
     except ValueError as error:
@@ -76,8 +89,11 @@ def read(text: str) -> Any:
     """
     with _explain_yaml_errors():
         _check_anchors(text)
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
-        return {} if root is None else _convert_node(root, ())
+        return _convert_root(yaml.compose(text, Loader=yaml.BaseLoader))
+
+
+def _convert_root(root: yaml.Node | None) -> Any:
+    return {} if root is None else _convert_node(root, ())
 
 
 @contextmanager
@@ -118,7 +134,7 @@ def _convert_node(node: yaml.Node, parents: tuple[int, ...]) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_convert_node(item, parents) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
-        return Scalar(node.value, plain=node.style is None)
+        return Scalar(node.value, plain=node.style in PLAIN_STYLES)
     mapping: dict[str, Any] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1

@@ -103,6 +103,12 @@ class DataConfig:
         """Height and width in pixels."""
         return self.size, self.width or self.size
 
+    @property
+    def is_own(self) -> bool:
+        """True for images of the user; False for published data sets and shipped samples."""
+        is_users = self.name in USER_FOLDERS or self.name == "python" or "." in self.name
+        return is_users and self.source != "sample"
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -134,8 +140,11 @@ class RunConfig:
     evaluate_every_images: int = number(50_000, minimum=1)
     # replace an existing run; refused if its folder contains files that the lab did not write
     overwrite: bool = False
-    # warm start: a run folder, checkpoint or export that provides the initial weights
+    # warm start: a run folder, checkpoint, export (also hf:owner/name) or StyleGAN2 snapshot (.pkl)
+    # that provides the initial weights
     start_from: str | None = None
+    # your own Lightning callbacks, dotted paths of classes such as mine.MyCallback
+    callbacks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -173,17 +182,32 @@ class MetricsConfig:
 class LogConfig:
     """Keys under ``log:``."""
 
-    # W&B mode; auto: online if an API key is set, else offline. The report page, which shows
-    # training images, is uploaded too
+    # W&B mode; auto: online if an API key is set, else offline
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    # send real images of your own data to W&B and TensorBoard: the contact sheet, inputs and targets
+    # in sample grids, nearest neighbors, and the report page with them. false: generated images
+    # only. Real images of published data sets are always sent
+    wandb_reals: bool = False
+    # W&B project; WANDB_PROJECT wins
+    wandb_project: str = "gan-lab"
+    # W&B user or team; null: the default of the key. WANDB_ENTITY wins
+    wandb_entity: str | None = None
+    # W&B tags of the run; WANDB_TAGS (comma-separated) wins
+    wandb_tags: list[str] = field(default_factory=list)
+    # W&B notes of the run; WANDB_NOTES wins
+    wandb_notes: str = ""
     # upload the best checkpoint to W&B after training
     wandb_artifacts: bool = False
     # write TensorBoard event files to the run folder
     tensorboard: bool = False
     # images between two logged rows of losses
     log_every_images: int = number(2_000, minimum=1)
-    # images between two sample grids; null: one per evaluation
+    # images between two sample grids; null: after about 1, 2, 4, 8, ... seconds of training, then
+    # about every 30 s or more, and at each evaluation
     grid_every_images: int | None = number(None, minimum=1)
+    # rewrite report.html during training, with each grid and the generator of that moment; takes
+    # up to 2% of the training time
+    live_page: bool = True
     # show a progress bar, or one line every 30 s if the output is not a terminal
     progress_bar: bool = True
 

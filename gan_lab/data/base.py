@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,13 @@ from gan_lab.data.split import PixelArray, Subset, split_in_half
 from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_gray, to_unit
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
+
+# Images of the health check: with labels, classes and images of each class at least
+MAX_HEALTH_CLASSES = 100
+MIN_HEALTH_IMAGES_PER_CLASS = 4
+# training and validation images that the discriminator rates, and their pixel values at most
+MAX_RATED_IMAGES = 256
+MAX_RATED_PIXELS = 2**22
 
 
 class TrainingPosition(Protocol):
@@ -366,6 +374,36 @@ class GANDataModule(LightningDataModule):
                 rows = stack_rows(rows, np.resize(np.arange(len(split.sources)), len(rows)))
             batch = split.__getitems__(rows.tolist())
         return self.in_range(batch), 10 if by_class else 8
+
+    def health_batch(self, by_class: bool) -> Batch:
+        """Return the held-out images that the health check compares samples with.
+
+        They are those of the grid; but with labels, of all classes: ten images of each of up to ten
+        classes, fewer of more classes, and of up to ``MAX_HEALTH_CLASSES`` classes at equal
+        distances.
+        """
+        if not by_class:
+            return self.grid_batch(held_out=True, by_class=False)[0]
+        assert self.train.labels is not None
+        labels = [label for label in np.unique(self.train.labels).tolist() if label >= 0]
+        count = min(len(labels), MAX_HEALTH_CLASSES)
+        chosen = [labels[i * len(labels) // count] for i in range(count)]
+        images = max(MIN_HEALTH_IMAGES_PER_CLASS, 10 if count <= 10 else 100 // count)
+        parts = [self._choose_grid_images(True, images, label) for label in chosen]
+        return self.in_range(_concatenate(parts))
+
+    def rated_batches(self) -> tuple[Batch, Batch]:
+        """Return images that the model learns from, and validation images, up to 256 of each.
+
+        Of large images there are fewer, since they stay in memory.
+        """
+        n = min(MAX_RATED_IMAGES, max(32, MAX_RATED_PIXELS // math.prod(self.spec.shape)))
+        parts = [self.reference(n, n, split) for split in ("learned", "validation")]
+        train, validation = (part[0] if len(part) else self._empty_batch() for part in parts)
+        return train, validation
+
+    def _empty_batch(self) -> Batch:
+        return Batch(torch.zeros(0, *self.spec.shape))
 
     def _choose_grid_images(self, held_out: bool, n: int, label: int | None = None) -> Batch:
         """Choose n images, of one label if given: held-out, then training images, then repeats."""

@@ -22,6 +22,7 @@ from gan_lab.data.image_reader import silence_pillow
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER
 from gan_lab.utils.output import find_outputs, list_recorded
+from gan_lab.utils.provenance import find_recorded_images
 from gan_lab.utils.track import track
 
 # fmt: off
@@ -144,12 +145,16 @@ class Inventory:
             self.images = [path for path in self.images if path not in self.links]
 
     def drop_outputs(self) -> None:
-        """Leave out images that the lab wrote, unless it wrote all images."""
-        recorded = self._list_paths(list_recorded)
+        """Leave out images that the lab wrote, unless it wrote all images.
+
+        They are recognized by the manifest of their folder, and copies by their own record.
+        """
+        marked = find_recorded_images(self.images)
+        recorded = self._list_paths(list_recorded) | marked
         # Files are hashed only if they could be left out.
         if recorded.isdisjoint(self.images) or recorded.issuperset(self.images):
             return
-        written = self._list_paths(find_outputs)
+        written = self._list_paths(find_outputs) | marked
         self.use([path for path in self.images if path not in written], WRITTEN)
 
     def _list_paths(self, find_names: Callable[[Path], set[str]]) -> set[str]:

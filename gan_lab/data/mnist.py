@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -119,7 +120,10 @@ def find_full(root: Path) -> str:
     # Reading needs no lock: the folder may be read-only.
     if is_present(root):
         return _find_damage(root)
-    if not any(is_reachable(mirror) for mirror in MNIST.mirrors):
+    # side by side: where packets are dropped, each takes the whole timeout
+    with ThreadPoolExecutor() as pool:
+        reachable = any(pool.map(is_reachable, MNIST.mirrors))
+    if not reachable:
         return f"MNIST is not in {root} and its hosts cannot be reached"
     try:
         root.mkdir(parents=True, exist_ok=True)

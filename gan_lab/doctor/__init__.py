@@ -21,6 +21,7 @@ CHECKS: dict[str, Callable[[Config], Finding]] = {
     "torch": check_machine.torch_and_torchvision,
     "devices": check_machine.devices,
     "threads": check_machine.threads,
+    "precision": check_machine.precision,
     "shared memory": check_machine.shared_memory,
     "runs": check_files.runs,
     "data": check_files.data,

@@ -100,6 +100,15 @@ def threads(config: Config) -> Finding:
     return Finding("ok", text)
 
 
+def precision(config: Config) -> Finding:
+    """Check whether another precision is faster on this processor."""
+    from gan_lab import device
+
+    advice = device.advise_on_bf16(config.run.precision)
+    is_slower = config.run.precision == "bf16-mixed" and bool(advice)
+    return Finding("warn" if is_slower else "ok", f"run.precision={config.run.precision}", advice)
+
+
 def shared_memory(config: Config) -> Finding:
     """Check the size of /dev/shm, through which DataLoader workers pass their batches."""
     if not SHARED_MEMORY.is_dir():

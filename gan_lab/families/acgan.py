@@ -90,6 +90,9 @@ class ACGAN(Family):
         self.log_scalars(loss_d=loss_d, class_d=class_d, loss_g=loss_g, class_g=class_g)
         self.log_discriminator(real_source, fake_source)
 
+    def rate_reals(self, batch: Batch) -> Tensor:
+        return split_heads(self.discriminator(batch.images))[0]
+
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)
         return self.generator(z, batch.labels)

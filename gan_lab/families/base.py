@@ -358,6 +358,33 @@ class Family(LightningModule, ABC):
         """
         return {"generated": self.generate(batch, stream)}
 
+    @property
+    def adversarial_loss(self) -> str:
+        """The name of the adversarial loss in ``losses.LOSSES``; "other" for another one."""
+        return "nonsaturating"
+
+    def rate_reals(self, batch: Batch) -> Tensor | None:
+        """Compute the discriminator's logits of real images, without augmentation.
+
+        The health check compares those of training images and of validation images.
+
+        Args:
+            batch: Real images, with labels and sources.
+
+        Returns:
+            Logits [B, ...] that are higher for images that look more real; None without a
+            discriminator.
+        """
+        if not hasattr(self, "discriminator"):
+            return None
+        inputs = [batch.images]
+        if self.conditional and batch.labels is not None:
+            inputs.append(batch.labels)
+        if self.paired and batch.sources is not None:
+            inputs.append(batch.sources)
+        logits: Tensor = self.discriminator(*inputs)
+        return logits
+
     def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
         """Return the images of a sample grid: one batch, or several to show side by side."""
         return [self.generate(batch, stream)]

@@ -7,6 +7,9 @@ is `model.nce_weight=10 model.identity_weight=0`.
 
 Differs from the paper:
 - Scores and sample grids use EMA weights.
+- The loss is GAN + NCE_X + NCE_Y, as in equation 5; the authors' code halves the sum of the two
+  contrastive losses (`model.nce_weight=0.5 model.identity_weight=0.5`). Weights are initialized by
+  a normal distribution of standard deviation 0.02; the authors' code uses Xavier with gain 0.02.
 - No jitter by default (`data.jitter`, `data.flip`), no flip-equivariance augmentation (FastCUT).
 - The generator is CycleGAN's, with transposed convolutions; the authors' later code uses
   anti-aliased resampling.
@@ -139,6 +142,10 @@ class CUT(Family):
         queries = self.heads(image_features, positions)
         keys = self.heads(source_features, positions)
         return losses.patch_nce(queries, keys, self.cfg.temperature)
+
+    @property
+    def adversarial_loss(self) -> str:
+        return "least_squares"
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(batch.sources)

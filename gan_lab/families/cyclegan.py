@@ -155,6 +155,10 @@ class CycleGAN(Family):
         first = self.global_rank * len(fakes)
         return pool(all_fakes, draws)[first : first + len(fakes)]
 
+    @property
+    def adversarial_loss(self) -> str:
+        return "least_squares"
+
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(batch.sources)
 

@@ -121,16 +121,17 @@ class GAN(Family):
                 fake = G(z)
             real = self.add_instance_noise(x, "noise real")
             fake = self.add_instance_noise(fake, "noise fake")
-            real_logits, fake_logits = D(real), D(fake)
-            loss_d = self.loss_d(real_logits, fake_logits)
-            total = loss_d
             gamma = penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration)
+            penalty: Tensor | float = 0.0
             if gamma:
-                # D.forward is the eager network: torch.compile does not support double backward
-                r1 = penalties.zero_centered_penalty(D.forward, real)
-                total = loss_d + 0.5 * gamma * r1
+                real_logits, r1 = penalties.logits_with_zero_centered_penalty(D.forward, real)
+                penalty = 0.5 * gamma * r1
                 self.log_scalars(r1=r1)
-            self.minimize(total, opt_d)
+            else:
+                real_logits = D(real)
+            fake_logits = D(fake)
+            loss_d = self.loss_d(real_logits, fake_logits)
+            self.minimize(loss_d + penalty, opt_d)
         self.log_scalars(loss_d=loss_d)
         self.log_discriminator(real_logits, fake_logits, self.threshold)
 
@@ -149,6 +150,10 @@ class GAN(Family):
             return images
         noise = self.stream(purpose).normal(len(images), *images.shape[1:], like=images)
         return images + self.cfg.instance_noise * remaining * noise
+
+    @property
+    def adversarial_loss(self) -> str:
+        return str(self.cfg.loss)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(

@@ -4,7 +4,8 @@ Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel 2016. arXiv 1606.03657, equat
 
 Differs from the paper:
 - DCGAN networks, without hidden dense layers. Q is additional outputs of the discriminator's last
-  layer; in the paper it has a hidden dense layer of its own.
+  layer; in the paper and the authors' code it has a hidden dense layer (of 128) of its own.
+- One lambda for all codes; the authors' code has a smaller one for the continuous codes.
 - Both networks are evaluated with EMA weights, which the paper does not have.
 
 As in the authors' code, the noise is uniform, Q's Gaussian has unit variance, and both D's step and
@@ -120,6 +121,9 @@ class InfoGAN(Family):
         logits, means = q[:, : self.cfg.categories], q[:, self.cfg.categories :]
         gaussian = 0.5 * (codes - means).square().sum(dim=1).mean()
         return cross_entropy(logits, category) + gaussian
+
+    def rate_reals(self, batch: Batch) -> Tensor:
+        return self.split_outputs(self.discriminator(batch.images))[0]
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(

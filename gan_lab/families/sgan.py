@@ -136,6 +136,9 @@ class SGAN(Family):
         assert isinstance(rank_means, Tensor)
         return self.mean_over_micro_batches(rank_means.view(-1, features.shape[1]).mean(dim=0))
 
+    def rate_reals(self, batch: Batch) -> Tensor:
+        return real_logit(self.discriminator(batch.images))
+
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(
             self.generator.sample_latents(stream, len(batch.images), like=batch.images)

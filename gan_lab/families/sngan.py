@@ -105,17 +105,20 @@ class SNGAN(Family):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
-            real_logits, fake_logits = D(x, y), D(fake, y)
+            gamma = penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration)
+            penalty: Tensor | float = 0.0
+            if gamma:
+                real_logits, r1 = penalties.logits_with_zero_centered_penalty(
+                    lambda images: D.forward(images, y), x
+                )
+                penalty = 0.5 * gamma * r1
+                self.log_scalars(r1=r1)
+            else:
+                real_logits = D(x, y)
+            fake_logits = D(fake, y)
             # equation 16
             loss_d = losses.hinge_d(real_logits, fake_logits)
-            total = loss_d
-            gamma = penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration)
-            if gamma:
-                # D.forward is the eager network: torch.compile does not support double backward
-                r1 = penalties.zero_centered_penalty(lambda x: D.forward(x, y), x)
-                total = loss_d + 0.5 * gamma * r1
-                self.log_scalars(r1=r1)
-            self.minimize(total, opt_d)
+            self.minimize(loss_d + penalty, opt_d)
         self.log_scalars(loss_d=loss_d)
         self.log_discriminator(real_logits, fake_logits)
 
@@ -126,6 +129,10 @@ class SNGAN(Family):
                 loss_g = losses.hinge_g(D(G(z, y), y))
                 self.minimize(loss_g, opt_g)
             self.log_scalars(loss_g=loss_g)
+
+    @property
+    def adversarial_loss(self) -> str:
+        return "hinge"
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)

@@ -87,6 +87,10 @@ class WGAN(Family):
                 self.minimize(loss_g, opt_g)
             self.log_scalars(loss_g=loss_g)
 
+    @property
+    def adversarial_loss(self) -> str:
+        return "wasserstein"
+
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(
             self.generator.sample_latents(stream, len(batch.images), like=batch.images)

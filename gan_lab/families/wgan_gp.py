@@ -9,6 +9,7 @@ Differs from the paper:
   critic's output depend on the whole batch, but the penalty is per image (section 4).
 - The generator's minibatch is as large as the critic's; in the authors' ResNet code it is twice as
   large.
+- Real images are not dequantized; the authors' ResNet code adds uniform noise in [0, 1/128).
 - The learning rate is constant by default; the authors' ResNet code decays it to zero
   (`model.decay_images`).
 - Scores and sample grids use EMA weights, which the paper does not have. `summary.json` also has
@@ -116,6 +117,12 @@ class WGANGP(Family):
         epsilon = self.stream("interpolation").uniform(len(real), like=real)
         # D.forward is the eager network: torch.compile does not support double backward
         return penalties.gradient_penalty(D.forward, real, fake, epsilon)
+
+    @property
+    def adversarial_loss(self) -> str:
+        # a subclass can override it
+        names = [name for name, loss in losses.LOSSES.items() if loss is self.loss]
+        return names[0] if names else "other"
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(

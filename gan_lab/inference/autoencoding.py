@@ -10,25 +10,37 @@ import torch
 
 from gan_lab.images import Batch, save_grid
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import name_run
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
 
 @torch.no_grad()
-def reconstruct(folder: Path, n: int, out: Path, overrides: Sequence[str] = ()) -> None:
+def reconstruct(
+    folder: Path, n: int, out: Path, overrides: Sequence[str] = (), weights: str = "best"
+) -> None:
     """Save a grid of n held-out images and their reconstructions. Raises UserError for a family without an encoder."""
-    family, batch = _load_held_out(folder, n, overrides)
+    family, batch = _load_held_out(folder, n, overrides, weights)
     reconstructed = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
-    save_grid(torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1), 8, out)
+    pairs = torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1)
+    record = {"output": "reconstruction", "run": name_run(folder), "weights": "best", "n": n}
+    save_grid(pairs, 8, out, record=record)
 
 
 @torch.no_grad()
-def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence[str] = ()) -> None:
+def interpolate(
+    folder: Path,
+    n: int,
+    steps: int,
+    out: Path,
+    overrides: Sequence[str] = (),
+    weights: str = "best",
+) -> None:
     """Save a grid of straight lines between the latents of held-out images 1 and 2, 2 and 3 ..., one in each row.
 
     Raises UserError for a family without an encoder, and for fewer than two images.
     """
-    family, batch = _load_held_out(folder, n + 1, overrides)
+    family, batch = _load_held_out(folder, n + 1, overrides, weights)
     if len(batch.images) < 2:
         raise UserError(
             f"Too few held-out images to interpolate: 1 in the data of {folder}. Use a data set with "
@@ -37,11 +49,15 @@ def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence
     z, _ = family.encoder(batch.images)
     share = torch.linspace(0, 1, steps, device=z.device).view(1, -1, 1)
     latents = z[:-1].unsqueeze(1) * (1 - share) + z[1:].unsqueeze(1) * share
-    save_grid(family.generator(latents.flatten(0, 1)), steps, out)
+    record = {"output": "test interpolation", "run": name_run(folder), "weights": "best", "n": n}
+    images = family.generator(latents.flatten(0, 1))
+    save_grid(images, steps, out, record={**record, "steps": steps})
 
 
-def _load_held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any, Batch]:
-    restored = Run(folder).restore(overrides)
+def _load_held_out(
+    folder: Path, n: int, overrides: Sequence[str], weights: str
+) -> tuple[Any, Batch]:
+    restored = Run(folder).restore(overrides, weights=weights)
     family: Any = restored.family
     if "reconstructed" not in family.output_names:
         raise UserError(

@@ -20,6 +20,7 @@ from gan_lab.networks.layers import Network
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.exports import CARD, CONFIG, FORMAT
 from gan_lab.runs.run import Run
+from gan_lab.runs.snapshots import hash_snapshot, is_snapshot
 from gan_lab.utils import output
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
@@ -42,11 +43,11 @@ def export(
     SHA-256. All files are written, or none.
 
     Args:
-        run: A run folder or a checkpoint file.
+        run: A run folder, a checkpoint file or a StyleGAN2 snapshot.
         out: The folder: new, empty, or an earlier export without other files.
         also: A format in addition to safetensors: ``torch`` (a program of ``torch.export``) or
             ``onnx``.
-        weights: Of a run folder: best or last.
+        weights: Of a run folder: best, last, raw or a number of training images.
         overwrite: Replace an earlier export.
         attach: Writes more files into a folder, and returns their names for the card.
 
@@ -69,8 +70,8 @@ def export(
             }
             published = Run(run).published() if run.is_dir() else None
             # not those of the best checkpoint if the last one was exported instead
-            scored = loaded.checkpoint.stem if run.is_dir() else weights
-            written = {
+            scored = loaded.checkpoint.stem if run.is_dir() and weights == "best" else weights
+            written: dict[str, Any] = {
                 "format": FORMAT,
                 "lab": __version__,
                 "experiment": published.experiment if published else run.parent.name,
@@ -82,6 +83,9 @@ def export(
                 "scores": published.summary.get("scores", {}).get(scored, {}) if published else {},
                 "networks": described,
             }
+            if is_snapshot(run):
+                written["experiment"] = run.stem
+                written["source"] = {"file": run.name, "sha256": hash_snapshot(run)}
             attachments = attach(unfinished) if attach else ()
             write_text(unfinished / CARD, model_card.text(written, also, attachments))
             written["files"] = output.hash_files(unfinished)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from gan_lab.report.embedding import SCRIPT, choose_snippet
+
+PAGE = "index.html"
 LOAD = """import json, torch
 from safetensors.torch import load_file
 
@@ -69,15 +74,38 @@ def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> 
         if isinstance(each.get("value"), int | float)
     ]
     source = f" of {_code_span(config['command'])}" if config["command"] else ""
-    parts = [
-        "---\nlibrary_name: pytorch\ntags: [gan, image-generation]\n---",
-        f"# {_escape(config['experiment'])}",
+    front_matter = ["library_name: pytorch", "tags: [gan, image-generation]"]
+    if PAGE in attachments:
+        # of a static Space; the title is a JSON string, which is YAML too
+        front_matter += [f"title: {json.dumps(Path(config['experiment']).stem)}", "sdk: static"]
+    networks = ", ".join(f"`{each}`" for each in config["networks"])
+    about = (
         f"A generative adversarial network of the GAN lab {config['lab']}: EMA weights after "
-        f"{config['iteration']:,} iterations{source}. "
-        f"Networks: {', '.join(f'`{each}`' for each in config['networks'])}.",
+        f"{config['iteration']:,} iterations{source}. Networks: {networks}."
+    )
+    license_note = []
+    if origin := config.get("source"):
+        about = (
+            f"A StyleGAN2 generator (EMA weights), imported by the GAN lab {config['lab']} from "
+            f"{_code_span(origin['file'])}, SHA-256 `{origin['sha256']}`. Nothing in that file was "
+            f"executed. Networks: {networks}."
+        )
+        license_note = [
+            "**License.** The weights are under the license of their authors, not of the lab. Look it "
+            "up before you use or publish them."
+        ]
+    parts = [
+        "\n".join(["---", *front_matter, "---"]),
+        f"# {_escape(config['experiment'])}",
+        about,
+        *license_note,
         *(f"![samples of the last grid of the training]({each})" for each in attachments if each.endswith(".png")),
-        *(f"[{each}]({each}) holds the generator too, and runs it in a browser, offline: download it and open it."
-          for each in attachments if each.endswith(".html")),
+        *([f"[{PAGE}]({PAGE}) shows the run, with the generator running in the browser. Open it from disk, or serve "
+           "this folder as it is: with GitHub Pages, or as a static Space of the Hugging Face Hub."]
+          if PAGE in attachments else []),
+        *([f"[{SCRIPT}]({SCRIPT}) brings the generator into another page:\n\n```html\n"
+           + choose_snippet(config["networks"]["generator"]["recipe"]["arguments"]) + "```"]
+          if SCRIPT in attachments else []),
         f"**Data.** {_escape(config['data'])}.",
         "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores) if scores else
         "**Scores.** None were measured.",

@@ -165,6 +165,7 @@ def project_files(
     n: int = 8,
     overrides: Sequence[str] = (),
     files: OutputFiles | None = None,
+    weights: str = "best",
 ) -> list[tuple[str, Projection]]:
     """Project images onto a generator; return name and result of each.
 
@@ -179,6 +180,7 @@ def project_files(
         n: Number of test images.
         overrides: Where the data of the run are now.
         files: What may be replaced. Default: earlier output of the lab.
+        weights: Of a run folder: best, last, raw or a number of training images.
 
     Raises:
         UserError: There is no image, or a file of the user would be replaced.
@@ -188,7 +190,7 @@ def project_files(
         raise UserError(f"{out} is the path of the latents. Name a PNG file")
     files = files or OutputFiles(overwrite=True)
     files.check(out, latents_path)
-    loaded = load_ema_networks(run)
+    loaded = load_ema_networks(run, weights)
     generator, encoder = TrainedGenerator(loaded), loaded.networks.get("encoder")
     named = _load_held_out(run, n, overrides) if source is None else _read_files(loaded, source)
     found: list[tuple[str, Projection]] = []
@@ -199,7 +201,9 @@ def project_files(
         found.append((name, result))
         rows += [image[None], result.way, (image - result.way[-1]).abs().sub(1)[None]]
     with files.write(out) as unfinished:
-        save_grid(torch.cat(rows), 1 + len(found[0][1].way) + 1, unfinished)
+        columns = 1 + len(found[0][1].way) + 1
+        record = {"output": "projection", **generator.record}
+        save_grid(torch.cat(rows), columns, unfinished, record=record)
     latents = [
         {"image": name, "label": each.label, "rms_of_255": each.errors[-1], "z": each.z.tolist()}
         for name, each in found

@@ -1,13 +1,18 @@
-"""Publish a run as a folder or on the Hugging Face Hub: its export, report page and model card."""
+"""Publish a run as a folder or on the Hugging Face Hub: its export, page, script and model card.
+
+The folder is a web site as it is, for GitHub Pages or a static Space.
+"""
 
 from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 
-from gan_lab import report
 from gan_lab.inference.export import export
+from gan_lab.inference.model_card import PAGE
+from gan_lab.report import embedding, live, pictures, run_page
 from gan_lab.runs import hub
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError, first_line, import_extra
@@ -15,7 +20,7 @@ from gan_lab.utils.files import write_text
 from gan_lab.utils.output import list_visible
 
 logger = logging.getLogger("gan_lab")
-PAGE, PICTURE = "report.html", "samples.png"
+PICTURE = "samples.png"
 
 
 def publish(
@@ -25,17 +30,20 @@ def publish(
     weights: str = "best",
     page: bool = True,
     overwrite: bool = True,
+    reals: bool = False,
 ) -> str:
-    """Write an export with the report page into a folder, or upload it; return the address.
+    """Write an export with its page into a folder, or upload it; return the address.
 
     Args:
         run: A run folder.
         to: A folder, or ``hf:owner/name``, a model on the Hugging Face hub, which is created if
             needed. Its files remain in the folder ``publish`` of the run.
         also: A format in addition to safetensors: torch or onnx.
-        weights: best or last.
-        page: Include the report page, which shows training images.
+        weights: best, last, raw or a number of training images.
+        page: Include the page, ``index.html``, and a script that brings the generator into other
+            pages, ``generator.js``.
         overwrite: Replace an earlier export in this folder.
+        reals: Show real images in the page and the sample grid: training images, inputs, targets.
 
     Raises:
         UserError: There is no checkpoint, the folder contains other files, or the upload failed:
@@ -44,27 +52,48 @@ def publish(
     name = hub.parse_name(to) if to.startswith(hub.PREFIX) else None
     folder = Path(to).expanduser() if name is None else run / "publish"
     # nobody names the folder in the run: what it contains is output
-    write(run, folder, also, weights, page, overwrite or name is not None)
+    write(run, folder, also, weights, page, overwrite or name is not None, reals)
     return str(folder) if name is None else _send(folder, name)
 
 
 def write(
-    run: Path, folder: Path, also: str, weights: str, page: bool, overwrite: bool = True
+    run: Path,
+    folder: Path,
+    also: str,
+    weights: str,
+    page: bool,
+    overwrite: bool = True,
+    reals: bool = False,
 ) -> None:
     """Write the export of a run with its last grid, its page, and a card that shows them."""
 
     def attach(unfinished: Path) -> list[str]:
+        opened = Run(run).published()
         attachments = []
-        if grids := sorted((run / "samples").glob("*.png")):
-            shutil.copyfile(grids[-1], unfinished / PICTURE)
+        if attach_grid(opened, unfinished / PICTURE, reals):
             attachments.append(PICTURE)
         if page:
-            page_text = report.render_runs([Run(run).published()])
-            write_text(unfinished / PAGE, page_text, errors="replace")
+            text, model = run_page.render_site(opened, reals)
+            write_text(unfinished / PAGE, text, errors="replace")
             attachments.append(PAGE)
+            if model:
+                write_text(unfinished / embedding.SCRIPT, embedding.render_script(model))
+                attachments.append(embedding.SCRIPT)
         return attachments
 
     export(run, folder, also, weights, overwrite, attach)
+
+
+def attach_grid(run: Run, path: Path, reals: bool) -> bool:
+    """Copy the last sample grid of a run; return whether there is one."""
+    grids = run.grids[-1:]
+    with tempfile.TemporaryDirectory() as folder:
+        if not reals:
+            only_generated = live.draws_only_generated(run)
+            grids = pictures.write_generated(grids, Path(folder), only_generated)
+        if grids:
+            shutil.copyfile(grids[0][1], path)
+    return bool(grids)
 
 
 def _send(folder: Path, name: str) -> str:

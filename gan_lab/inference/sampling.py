@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.device import exact_arithmetic
+from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.runs import hub
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.seeding import Stream
@@ -38,6 +39,8 @@ class TrainedGenerator(nn.Module):
         self.z_dim: int = arguments["z_dim"]
         self.classes: int = arguments.get("classes", 0)
         self.class_names = loaded.class_names
+        # of the images, see ``utils/provenance.py``
+        self.record = loaded.describe_source()
         self.network.to(device, torch.float64 if exact else torch.float32).requires_grad_(False)
         self.eval()
 
@@ -63,25 +66,47 @@ class TrainedGenerator(nn.Module):
         seed: int = 0,
         batch_size: int = 64,
         truncation: float = 1.0,
+        *,
+        latents: Tensor | None = None,
+        noise: str = "const",
+        cutoff: int | None = None,
     ) -> Tensor:
         """Generate images [n, C, H, W], float32 in [-1, 1]; image i depends on (seed, i, its label) alone: but
-        for its last bits, unless ``exact``.
+        for its last bits, unless ``exact``. Images of stylegan2 can exceed [-1, 1] somewhat.
 
         ``label`` is a class for all images, or one class for each: text is a name, an integer is an
         index from 0. Without it a conditional generator cycles through its classes. ``truncation`` in (0, 1] shortens the
         latents to this share of their length, towards the mean of their prior: likelier images, and
-        less different ones. Raises UserError for a label that the generator does not have, and for
+        less different ones. Of stylegan2 it moves w towards the mean of w instead, in the first
+        ``cutoff`` layers. Raises UserError for a label that the generator does not have, and for
         latents with codes, whose prior has no middle that is likelier.
 
+        ``latents`` [n, z_dim] replaces ``n`` and the latents of the seed. ``noise`` of stylegan2 is
+        const (the same for all images), random (by ``seed``, other noise for each image) or none.
+
         Source: the truncation trick of Karras et al. 2019 (arXiv 1812.04948), which shortens w;
-        these generators have z alone.
+        generators without w have z alone.
         """
+        if latents is not None:
+            if latents.dim() != 2 or latents.shape[1] != self.z_dim:
+                raise UserError(
+                    f"latents have the shape {tuple(latents.shape)}: pass [n, {self.z_dim}]"
+                )
+            n = len(latents)
         if n < 1 or batch_size < 1:
             raise UserError(
                 f"Out of range: n={n}, batch_size={batch_size}. Both must be at least 1"
             )
+        z = self.latents(n, seed, truncation)
+        if latents is not None:
+            z = latents.detach().cpu().to(self.dtype) * self._scale_of(truncation)
         return self.images_of(
-            self.latents(n, seed, truncation), self.labels_of(n, label), batch_size
+            z,
+            self.labels_of(n, label),
+            batch_size,
+            truncation,
+            cutoff,
+            self._noise_of(noise, n, seed),
         )
 
     def names_of(
@@ -146,7 +171,7 @@ class TrainedGenerator(nn.Module):
         for leg in range(legs):
             paths = self._between(z[leg], z[(leg + 1) % legs], share)
             for step in range(steps):
-                yield self.images_of(paths[:, step], labels, 64)
+                yield self.images_of(paths[:, step], labels, 64, truncation)
 
     def vary_code(self, code: int = 0, rows: int = 8, seed: int = 0) -> tuple[Tensor, int]:
         """Generate rows of images that differ in one code alone, [rows * columns, C, H, W]; also return the columns.
@@ -168,9 +193,70 @@ class TrainedGenerator(nn.Module):
             raise UserError(
                 f"Truncation does not apply to latent codes (infogan): truncation={truncation}. Omit it"
             )
-        return truncation * self.network.sample_latents(
+        return self._scale_of(truncation) * self.network.sample_latents(
             Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype)
         )
+
+    def _scale_of(self, truncation: float) -> float:
+        """The factor on latents; 1 if the truncation applies to w, since the network normalizes z."""
+        return 1.0 if isinstance(self.network, StyleGANGenerator) else truncation
+
+    def _noise_of(self, noise: str, n: int, seed: int) -> str | list[Tensor]:
+        """The noise of a call: const, none, or noise images [n, 1, h, w] of each layer."""
+        if noise not in ("const", "random", "none"):
+            raise UserError(f"noise={noise!r}: pass const, random or none")
+        if not isinstance(self.network, StyleGANGenerator):
+            if noise != "const":
+                raise UserError(
+                    f"noise={noise}: only generators of stylegan2 have noise inputs. Omit it"
+                )
+            return noise
+        if noise != "random":
+            return noise
+        return self.network.sample_noise(Stream(seed, "noise"), n, torch.empty(0, dtype=self.dtype))
+
+    def mix(
+        self,
+        first: int = 0,
+        second: int = 1000,
+        n: int = 6,
+        layers: range | None = None,
+        label: int | str | Sequence[int | str] | None = None,
+        truncation: float = 1.0,
+    ) -> Tensor:
+        """Mix the styles of n latents with those of n others, [(n + 1)², C, H, W] in rows of n + 1.
+
+        Row i starts with image i of seed ``first``, column j with image j of seed ``second``;
+        between them are images with the styles of column j in ``layers``, by default from 4, and
+        those of row i in all others. The image in the corner is black.
+
+        Source: Karras et al. 2019 (arXiv 1812.04948), section 3.1, figure 3.
+        """
+        network = self.network
+        if not isinstance(network, StyleGANGenerator):
+            raise UserError("Style mixing needs a generator of stylegan2")
+        layers = range(4, network.num_ws) if layers is None else layers
+        if not layers or layers.start < 0 or layers.stop > network.num_ws:
+            raise UserError(f"Layers out of range: use some of 0 to {network.num_ws - 1}")
+        labels = self.labels_of(n, label)
+        with torch.no_grad(), exact_arithmetic(self.device):
+            rows, columns = (
+                network.repeat_w(
+                    network.map_latents(
+                        self.latents(n, seed, truncation).to(self.device),
+                        None if labels is None else labels.to(self.device),
+                    ),
+                    truncation,
+                )
+                for seed in (first, second)
+            )
+            mixed = rows.unsqueeze(1).repeat(1, n, 1, 1)
+            mixed[:, :, layers.start : layers.stop] = columns[:, layers.start : layers.stop]
+            made = [network.synthesis(columns)]
+            for row, styles in zip(rows, mixed, strict=True):
+                made += [network.synthesis(row.unsqueeze(0)), network.synthesis(styles)]
+        corner = torch.full_like(made[0][:1], -1.0)
+        return torch.cat([corner, *made]).cpu().float()
 
     def _between(self, start: Tensor, end: Tensor, share: Tensor) -> Tensor:
         """Paths [N, S, D]; straight ones for latents with codes, because their prior is a cube, not a ball."""
@@ -178,17 +264,32 @@ class TrainedGenerator(nn.Module):
             return torch.lerp(start.unsqueeze(1), end.unsqueeze(1), share.view(1, -1, 1))
         return great_circle(start, end, share)
 
-    def images_of(self, z: Tensor, labels: Tensor | None, batch_size: int = 64) -> Tensor:
-        """The images [B, C, H, W], float32 on the CPU, of latents [B, Z] and labels, [B] or weights [B, classes]."""
-        parts = []
+    def images_of(
+        self,
+        z: Tensor,
+        labels: Tensor | None,
+        batch_size: int = 64,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+        noise: str | list[Tensor] = "const",
+    ) -> Tensor:
+        """The images [B, C, H, W], float32 on the CPU, of latents [B, Z] and labels, [B] or weights [B, classes].
+
+        The last three apply to generators with w alone; ``latents`` shortens those of others.
+        """
+        network, parts = self.network, []
         for i in range(0, len(z), batch_size):
             inputs = [z] if labels is None else [z, labels]
+            inputs = [rows[i : i + batch_size].to(self.device) for rows in inputs]
             with exact_arithmetic(self.device):
-                parts.append(
-                    self.network(
-                        *(rows[i : i + batch_size].to(self.device) for rows in inputs)
-                    ).cpu()
-                )
+                if isinstance(network, StyleGANGenerator):
+                    own = noise
+                    if not isinstance(noise, str):
+                        own = [each[i : i + batch_size].to(self.device) for each in noise]
+                    ws = network.repeat_w(network.map_latents(*inputs), truncation, cutoff)
+                    parts.append(network.synthesis(ws, own).cpu())
+                else:
+                    parts.append(network(*inputs).cpu())
         return torch.cat(parts).float()
 
     def labels_of(self, n: int, label: int | str | Sequence[int | str] | None) -> Tensor | None:
@@ -244,9 +345,10 @@ def load_generator(
     """Load a trained generator; its images come to the CPU.
 
     Args:
-        run: A run folder, a checkpoint file, an export, or ``hf:owner/name`` for an export on the
-            Hugging Face hub.
-        weights: Of a run folder: best or last.
+        run: A run folder, a checkpoint file, an export, a StyleGAN2 snapshot (``.pkl``), or
+            ``hf:owner/name`` for an export on the Hugging Face hub.
+        weights: Of a run folder: best, last, raw (without EMA) or a number of training images.
+            Without a best checkpoint, best is the newest one.
         device: Where to compute.
         exact: Compute in float64, as ``gan-lab sample`` does.
 
@@ -257,7 +359,10 @@ def load_generator(
         path = hub.download_export(str(run))
     else:
         path = Path(os.path.expanduser(run))
-    return TrainedGenerator(load_ema_networks(path, weights), device, exact)
+    generator = TrainedGenerator(load_ema_networks(path, weights), device, exact)
+    if str(run).startswith(hub.PREFIX):
+        generator.record["run"] = str(run)
+    return generator
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

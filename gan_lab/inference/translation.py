@@ -11,16 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torchvision.utils import save_image
 
 from gan_lab.data import image_files, image_reader
 from gan_lab.data.levels import complete_levels
 from gan_lab.device import get_default_device
-from gan_lab.images import to_gray, to_uint8, to_unit
-from gan_lab.runs.ema_networks import load_ema_networks
+from gan_lab.images import save_rgb, to_gray, to_unit
+from gan_lab.runs.ema_networks import DIGEST_CHARACTERS, load_ema_networks
 from gan_lab.utils.errors import UserError, is_out_of_memory
 from gan_lab.utils.files import fold_case
-from gan_lab.utils.output import OutputFiles
+from gan_lab.utils.output import OutputFiles, hash_file
 from gan_lab.utils.track import track
 
 logger = logging.getLogger("gan_lab")
@@ -32,13 +31,13 @@ NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
 
 
 class TrainedTranslator:
-    """One direction of a run folder, a checkpoint file or an export, with its EMA weights, in evaluation mode.
+    """One direction of a run folder, a checkpoint file or an export, in evaluation mode.
 
     "AtoB" is the direction in which the run was trained, for either value of ``data.direction``.
     """
 
-    def __init__(self, path: Path, direction: str = "AtoB") -> None:
-        loaded = load_ema_networks(path)
+    def __init__(self, path: Path, direction: str = "AtoB", weights: str = "best") -> None:
+        loaded = load_ema_networks(path, weights)
         if direction not in NETWORKS:
             raise UserError(f"Unknown direction: {direction}. Choose {' or '.join(NETWORKS)}")
         if "source_channels" not in loaded.networks["generator"].recipe["arguments"]:
@@ -48,6 +47,12 @@ class TrainedTranslator:
         if NETWORKS[direction] not in loaded.networks:
             raise UserError(f"No {direction} generator: {loaded.checkpoint}. Use AtoB")
         self.device = get_default_device()
+        # of the images, see ``utils/provenance.py``
+        self.record = {
+            "output": "translation",
+            **loaded.describe_source(),
+            "direction": direction,
+        }
         self.network = loaded.networks[NETWORKS[direction]].to(self.device)
         first = image_reader.MAX_LEVELS * (direction == "BtoA")
         # Of unpaired sets, the config has the levels of the inputs and of the targets.
@@ -133,7 +138,12 @@ def _pad_by_reflection(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def translate(
-    folder: Path, source: Path, out: Path, direction: str = "AtoB", overwrite: bool = True
+    folder: Path,
+    source: Path,
+    out: Path,
+    direction: str = "AtoB",
+    overwrite: bool = True,
+    weights: str = "best",
 ) -> tuple[int, int]:
     """Translate every image under ``source`` into ``out`` as PNG files.
 
@@ -146,6 +156,7 @@ def translate(
         out: The folder for the translated images.
         direction: AtoB, the direction of training, or BtoA.
         overwrite: Replace earlier translations.
+        weights: Of a run folder: best, last, raw or a number of training images.
 
     Returns:
         The numbers of translated and of skipped images.
@@ -153,7 +164,7 @@ def translate(
     Raises:
         UserError: There is no image, or a file of the user would be replaced.
     """
-    translator = TrainedTranslator(folder, direction)
+    translator = TrainedTranslator(folder, direction, weights)
     if out.resolve() == source.resolve():
         raise UserError(
             f"The images of {source} would be overwritten: {out}. Choose another folder"
@@ -180,8 +191,9 @@ def translate(
                 "Make a smaller copy")  # fmt: skip
             skipped += 1
             continue
+        source_record = {"source": path.name, "source_sha256": hash_file(path)[:DIGEST_CHARACTERS]}
         with files.write(target) as unfinished:
-            save_image(to_uint8(translated[0]).float() / 255, unfinished, format="png")
+            save_rgb(translated[0], unfinished, translator.record | source_record)
     return len(paths) - skipped, skipped
 
 

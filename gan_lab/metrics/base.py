@@ -24,6 +24,30 @@ if TYPE_CHECKING:
 Statistics = dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """An explanation of a score for readers who do not know it.
+
+    Attributes:
+        title: Its name in words.
+        meaning: One sentence without a final period.
+        higher_is_better: Its direction; None: neither.
+        typical_range: Its possible values, and those of good models.
+    """
+
+    title: str
+    meaning: str
+    higher_is_better: bool | None
+    typical_range: str
+
+    @property
+    def direction(self) -> str:
+        """Return "higher is better", "lower is better" or an empty text."""
+        if self.higher_is_better is None:
+            return ""
+        return f"{'higher' if self.higher_is_better else 'lower'} is better"
+
+
 @dataclass
 class Setting:
     """Facts about family, data and configuration that decide which metrics apply.
@@ -37,6 +61,7 @@ class Setting:
         reals: Number of reals.
         fakes: Number of fakes.
         final: Whether this is the evaluation at the end of training, where scores may take longer.
+        augment: The discriminator augmentation of the training.
         notes: Reasons for skipped scores, shown to the user.
         missing: Those of the notes that are about weights that could be installed.
     """
@@ -49,6 +74,7 @@ class Setting:
     reals: int = 0
     fakes: int = 0
     final: bool = False
+    augment: str = "off"
     notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -75,11 +101,15 @@ class Metric(ABC):
         own_best: Baselines that are reported at their own best iteration, with their direction.
         reference_names: Names under which real-vs-real references are stored as scores, by score.
         baseline_names: Names of the scores of ``baselines``.
+        explanations: The explanation of each score, also of ``reference_names`` and baselines. In a
+            name, ``*`` stands for an extractor or for ``back_``.
+        trivial_names: Names of the scores of ``trivial_scores``.
         reals_key: What the statistics of the reals depend on in addition to the images; empty: the
             metric has no statistics of reals.
     """
 
     priority: ClassVar[int] = 100
+    explanations: ClassVar[Mapping[str, Explanation]] = {}
     higher_is_better: Mapping[str, bool | None]
     sum_states: frozenset[str] = frozenset()
     limited_states: frozenset[str] = frozenset()
@@ -87,6 +117,7 @@ class Metric(ABC):
     own_best: Mapping[str, bool] = {}
     reference_names: Mapping[str, str] = {}
     baseline_names: tuple[str, ...] = ()
+    trivial_names: tuple[str, ...] = ()
     reals_key: str = ""
 
     @classmethod
@@ -134,6 +165,22 @@ class Metric(ABC):
 
     def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
         """Compute the scores of trivial solutions on these reals, by ``baseline_names``."""
+        return {}
+
+    def trivial_scores(
+        self, real: Statistics, known: Statistics, means: Statistics, repeats: Tensor
+    ) -> dict[str, float]:
+        """Compute the scores of generators that only know the images that a model learns from.
+
+        Args:
+            real: Statistics of the reals.
+            known: Statistics of the images that the model learns from, as fakes.
+            means: Statistics of their mean image, or of the K mean images of their classes.
+            repeats: How often each of the mean images is shown, int64 [K].
+
+        Returns:
+            Values by ``trivial_names``.
+        """
         return {}
 
     @abstractmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.optim import Adam
 from gan_lab import seeding
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.images import Batch, to_uint8, to_unit
-from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
 from gan_lab.networks.classifier import Classifier
 
 # Larger images are resized to this side in pixels, as the classifier is small.
@@ -36,6 +37,21 @@ class ClassificationAccuracyScore(Metric):
     """
 
     priority = 60
+    explanations: ClassVar[Mapping[str, Explanation]] = {
+        "cas": Explanation(
+            "Classification accuracy score",
+            "Accuracy on real images of a classifier that was trained on generated images with their "
+            "labels",
+            True,
+            "0 to 1; that of real training images is the reference",
+        ),
+        "cas_of_reals": Explanation(
+            "Classification accuracy of real images",
+            "Accuracy of the same classifier after training on real images, the reference of cas",
+            None,
+            "0 to 1",
+        ),
+    }
     limited_states = frozenset(("images", "labels"))
     reals_key = f"images of {MAX_SIDE}"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from gan_lab.images import Batch
-from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
 
 
 class ClassifierAccuracy(Metric):
@@ -17,6 +18,20 @@ class ClassifierAccuracy(Metric):
     """
 
     priority = 10
+    explanations: ClassVar[Mapping[str, Explanation]] = {
+        "accuracy": Explanation(
+            "Accuracy",
+            "Share of held-out images that the discriminator's classifier recognizes",
+            True,
+            "0 to 1",
+        ),
+        "baseline_accuracy": Explanation(
+            "Accuracy of the baseline",
+            "Share that a classifier recognizes that was trained with the labeled images alone",
+            None,
+            "0 to 1",
+        ),
+    }
     needs_reals = True
 
     @classmethod

@@ -28,7 +28,7 @@ from gan_lab.metrics.base import Metric, Setting, Statistics
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.track import track
+from gan_lab.utils.track import stage, track
 
 Protocol = dict[str, Any]
 
@@ -38,6 +38,8 @@ IMAGES_DURING_TRAINING = 1_000
 MAX_FAKES_ON_GPU = 50_000
 MAX_FAKES_ON_CPU = 10_000
 MAX_FAKES_PER_REAL = 4
+# of extractors: see Extractor.__call__
+EXTRACTOR_PRECISION = "float32"
 # fakes of the batch that the duration is estimated from
 ESTIMATE_IMAGES = 16
 
@@ -59,7 +61,8 @@ def build_evaluator(
         # Report a wrong file now rather than at the end of training.
         extractors.load("inception", config.metrics)
     setting = build_setting(config, family, data)
-    evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed)
+    bar = config.log.progress_bar
+    evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed, bar=bar)
     scores = evaluator.higher_is_better
     headline = config.metrics.headline or next(iter(scores), None)
     if headline and headline not in scores:
@@ -94,6 +97,7 @@ def build_setting(
         reals,
         fakes,
         final,
+        config.augment.policy,
     )
 
 
@@ -142,7 +146,8 @@ class Evaluator:
         setting: Facts about family, data and config; numbers of reals and fakes.
         seed: Seed of the fakes.
         shared: Whether the ranks share the work; False: this process does all of it.
-        bar: Whether to show a progress bar on a terminal.
+        bar: Whether rank 0 shows the progress.
+        stage: What is evaluated, for the progress, such as "best weights".
     """
 
     def __init__(
@@ -153,6 +158,7 @@ class Evaluator:
         seed: int,
         shared: bool = True,
         bar: bool = False,
+        stage: str = "",
     ) -> None:
         self.data = data
         self.metrics = metrics
@@ -161,6 +167,7 @@ class Evaluator:
         self.shared = shared
         self.cfg = setting.cfg
         self.bar = bar
+        self.prefix = f"{stage}: " if stage else ""
         all_reals = data.reference(sys.maxsize, split=setting.split)
         available = len(all_reals.rows)
         self.reals = all_reals.repeat_rows(0, min(setting.reals, available))
@@ -193,8 +200,11 @@ class Evaluator:
             reals = self._get_real_statistics(family.device)
             fakes = self._compute_fake_statistics(family)
         values: dict[str, float] = {}
+        is_shown = self.bar and (not is_distributed() or distributed.get_rank() == 0)
         for metric, real, fake in zip(self.metrics, reals, fakes, strict=True):
-            values |= metric.compute(real, fake)
+            # some take long: the classification accuracy score trains a classifier
+            with stage(f"{self.prefix}computing {', '.join(metric.names)}", is_shown):
+                values |= metric.compute(real, fake)
         return values
 
     def _get_real_statistics(self, on_device: torch.device) -> list[Statistics]:
@@ -207,13 +217,37 @@ class Evaluator:
             ]
         return self._real_statistics
 
-    @torch.no_grad()
     def compute_references(self, on_device: torch.device) -> dict[str, float]:
         """Compute the real-vs-real reference of each score. It is cached with the data set.
 
-        The same number of reals from another split replaces the fakes, with the same labels for a
-        conditional generator.
+        As many images as there are fakes, or fewer, of those that the model learns from replace the
+        fakes, with the same labels for a conditional generator.
         """
+        values = self._score_reals(on_device, "learned")
+        return {
+            name: values[name] for metric in self.metrics for name in metric.names if name in values
+        }
+
+    def compute_full_references(self, on_device: torch.device) -> dict[str, float]:
+        """Compute the references with all training images, if the model learns from some of them."""
+        if self.data.train is self.data.all_train or self.setting.split == "train":
+            return {}
+        return self._score_reals(on_device, "train")
+
+    def compute_trivial_scores(self, on_device: torch.device) -> dict[str, float]:
+        """Compute the scores of generators that memorize or average, with the references.
+
+        ``<score>_of_replay`` is that of a generator that repeats the images that the model learns
+        from, ``<score>_of_mean_image`` that of one that repeats their mean (that of their class,
+        for a conditional generator). Only the final evaluation has them.
+        """
+        values = self._score_reals(on_device, "learned")
+        names = [name for metric in self.metrics for name in metric.trivial_names]
+        return {name: values[name] for name in names if name in values}
+
+    @torch.no_grad()
+    def _score_reals(self, on_device: torch.device, split: str) -> dict[str, float]:
+        """Score images of a split, and trivial generators that know them, in place of fakes."""
         values: dict[str, float] = {}
         if self.data.spec.source_channels:
             return values
@@ -221,7 +255,9 @@ class Evaluator:
             statistics = self._get_real_statistics(on_device)
             for metric, real in zip(self.metrics, statistics, strict=True):
                 if metric.reals_key and not metric.needs_reals:
-                    values |= compute_reference(self.data, self.setting, metric, real, on_device)
+                    values |= compute_reference(
+                        self.data, self.setting, metric, real, on_device, split
+                    )
         return values
 
     def baselines(self) -> dict[str, float]:
@@ -254,7 +290,8 @@ class Evaluator:
         needs_reals |= tuple(family.output_names) != ("generated",)
         tallies = [Tally(metric, self.cfg.max_features_kept) for metric in self.metrics]
         batches = range(rank, len(self.first) + len(self.more), world)
-        for i in track(batches, "scoring fakes", shown=self.bar):
+        is_shown = self.bar and rank == 0
+        for i in track(batches, f"{self.prefix}scoring fakes", shown=is_shown):
             has_reals = i < len(self.first)
             part, k = (self.first, i) if has_reals else (self.more, i - len(self.first))
             batch = part[k] if needs_reals and has_reals else part.conditions(k)
@@ -289,7 +326,9 @@ class Evaluator:
             chosen_on: The split that selected them.
         """
         metric = next(
-            metric for metric in self.metrics if score in (*metric.names, *metric.baseline_names)
+            metric
+            for metric in self.metrics
+            if score in (*metric.names, *metric.baseline_names, *metric.trivial_names)
         )
         decoded, spec = self.data.decoded, self.data.spec
         inputs = (
@@ -307,6 +346,13 @@ class Evaluator:
             "chosen_on": chosen_on,
             "shape": list(spec.shape),
             **inputs,
+            # whether fake i has the label of real i, so that the classes have the right shares
+            "labels": "those of the reals" if self.setting.conditional else "none",
+            "train_images": len(self.data.train),
+            "flip": self.data.cfg.flip,
+            "augment": self.setting.augment,
+            "device": device.get_default_device().type,
+            "precision": EXTRACTOR_PRECISION,
             "weights": weights,
             "seed": self.seed,
             "versions": library_versions(),
@@ -408,11 +454,12 @@ def compute_reference(
     metric: Metric,
     real: Statistics,
     on_device: torch.device,
+    split: str = "learned",
 ) -> dict[str, float]:
     """Compute the real-vs-real reference of a metric: its scores with reals instead of fakes.
 
-    These reals come from the training set, or from the test set if the fakes are compared with the
-    training set. If the split has too few images, fewer are used.
+    If the split has fewer images than there are fakes, fewer are used. If the fakes are compared
+    with the training set, the test set replaces the split.
 
     Args:
         data: The data.
@@ -420,28 +467,54 @@ def compute_reference(
         metric: The metric.
         real: Its statistics of the reals.
         on_device: The device.
+        split: "learned", the images that the model learns from, or "train", all training images.
+
+    Returns:
+        The scores by name, and those of trivial generators that know the split "learned".
     """
-    split = "test" if setting.split == "train" else "train"
+    if setting.split == "train":
+        split = "test"
     conditional = setting.conditional
     cap = setting.cfg.max_features_kept
+    has_trivial = split == "learned" and bool(metric.trivial_names)
+    reals = data.reference(sys.maxsize if conditional else setting.fakes, split=split)
 
     def compute() -> dict[str, numpy.ndarray]:
-        reals = data.reference(sys.maxsize if conditional else setting.fakes, split=split)
+        # the images of each class, and how often a generator shows their mean
+        chosen, repeats = reals, torch.tensor([setting.fakes])
         if conditional:
             conditions = data.reference(sys.maxsize, split=setting.split).repeat_rows(
                 0, setting.fakes
             )
-            reals = reals.with_labels(conditions.labels)
+            chosen = reals.with_labels(conditions.labels)
+            known = torch.from_numpy(numpy.unique(chosen.labels))
+            asked = torch.from_numpy(conditions.labels)
+            repeats = torch.stack([(asked == label).sum() for label in known])
         tally, points = Tally(metric, cap), data.spec.content == "points"
-        for i, batch in enumerate(reals):
+        sums = torch.zeros(len(repeats), *data.spec.shape, dtype=torch.float64)
+        counts = torch.zeros(len(repeats), dtype=torch.float64)
+        for i, batch in enumerate(chosen):
             pixels = _quantize_batch(batch.to_device(on_device, torch.float32), points)
-            tally.add(i * reals.size, metric.update_fake({"generated": pixels.images}, pixels))
-        values = metric.compute(real, tally.statistics())
+            tally.add(i * chosen.size, metric.update_fake({"generated": pixels.images}, pixels))
+            if has_trivial:
+                rows = torch.zeros(len(pixels.images), dtype=torch.int64)
+                if conditional:
+                    assert pixels.labels is not None
+                    rows = torch.searchsorted(known, pixels.labels.cpu())
+                sums.index_add_(0, rows, pixels.images.cpu().double())
+                counts.index_add_(0, rows, torch.ones(len(rows), dtype=torch.float64))
+        statistics = tally.statistics()
+        values = metric.compute(real, statistics)
+        if has_trivial:
+            means = (sums / counts.view(-1, 1, 1, 1)).round().to(torch.uint8).to(on_device)
+            batch = Batch(means, known.to(on_device) if conditional else None)
+            observed = metric.update_fake({"generated": means}, batch)
+            values |= metric.trivial_scores(real, statistics, observed, repeats)
         return {name: numpy.array(value) for name, value in values.items()}
 
     key = f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{setting.split}/{conditional}"
     described = {name: metric.protocol(name, setting.smaller_count) for name in metric.names}
-    key = f"{key}/{setting.reals}/{setting.fakes}/{cap}/{described}/1"
+    key = f"{key}/{setting.reals}/{setting.fakes}/{cap}/{described}/{reals.name}/2"
     # The kind is part of the names of existing cache files.
     arrays, _ = decoded_once(data.cache, "floor", key, compute)
     return {name: float(array) for name, array in arrays.items()}

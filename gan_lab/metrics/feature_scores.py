@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from gan_lab.images import Batch
 from gan_lab.metrics import extractors
-from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
 from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.extractors.inception import explain_missing_weights
 from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE, frechet_distance, moments
@@ -22,6 +24,7 @@ from gan_lab.metrics.kernel import (
 from gan_lab.metrics.manifold import MIN_IMAGES as MIN_MANIFOLD_IMAGES
 from gan_lab.metrics.manifold import SHARES, describe_share, precision_recall_density_coverage
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.score_names import TRIVIAL_GENERATORS
 
 
 class FeatureScores(Metric):
@@ -42,6 +45,86 @@ class FeatureScores(Metric):
     """
 
     priority = 50
+    explanations: ClassVar[Mapping[str, Explanation]] = {
+        "fid": Explanation(
+            "Fréchet Inception distance (FID)",
+            "Distance between the means and covariances of Inception features of generated and of "
+            "real images",
+            False,
+            "0 or more; below 10 on large photo sets, and biased upward for few images",
+        ),
+        "fd_*": Explanation(
+            "Fréchet distance",
+            "Distance between the means and covariances of an extractor's features of generated and "
+            "of real images",
+            False,
+            "0 or more; the real-vs-real reference is what a perfect generator would reach",
+        ),
+        "kid": Explanation(
+            "Kernel Inception distance (KID)",
+            "Difference of the distributions of Inception features, without the bias of FID for few "
+            "images",
+            False,
+            "about 0 or more; near 0, also slightly negative, if no difference is detected",
+        ),
+        "cmmd": Explanation(
+            "CLIP maximum mean discrepancy (CMMD)",
+            "Difference of the distributions of CLIP features under a Gaussian kernel, times 1,000",
+            False,
+            "about 0 or more; near 0 if no difference is detected",
+        ),
+        "kd_*": Explanation(
+            "Kernel distance",
+            "Difference of the distributions of an extractor's features, unbiased for few images",
+            False,
+            "about 0 or more; near 0, also slightly negative, if no difference is detected",
+        ),
+        "is": Explanation(
+            "Inception score",
+            "High if each image is assigned to one class with confidence, and all classes are equally "
+            "frequent; real images are not used",
+            True,
+            "1 to the number of classes",
+        ),
+        "digit_score": Explanation(
+            "Digit score",
+            "Inception score of a digit classifier: high if each image is a clear digit, and all "
+            "digits are equally frequent",
+            True,
+            "1 to 10",
+        ),
+        "label_accuracy": Explanation(
+            "Label accuracy",
+            "Share of generated digits that a classifier recognizes as the requested class",
+            True,
+            "0 to 1; 0.1 by chance",
+        ),
+        "precision_*": Explanation(
+            "Precision",
+            "Share of generated images that lie among the real ones in feature space: realism",
+            True,
+            "0 to 1; noisy if images are few",
+        ),
+        "recall_*": Explanation(
+            "Recall",
+            "Share of real images that lie among the generated ones in feature space: diversity",
+            True,
+            "0 to 1; noisy if images are few",
+        ),
+        "density_*": Explanation(
+            "Density",
+            "Number of real neighborhoods that contain a generated image, relative to the number "
+            "expected: realism that outliers inflate less",
+            True,
+            "0 or more; about 1 for real images",
+        ),
+        "coverage_*": Explanation(
+            "Coverage",
+            "Share of real images whose neighborhood contains a generated image: diversity",
+            True,
+            "0 to 1; about 0.97 for real images",
+        ),
+    }
     sum_states = frozenset(("count", "sum", "outer"))
     limited_states = frozenset(("features",))
 
@@ -133,6 +216,13 @@ class FeatureScores(Metric):
         if final:
             higher |= dict.fromkeys(self.share_names, True)
         self.higher_is_better = higher
+        if final and extractor.name != "points":
+            distances = [extractor.distance] if frechet else []
+            self.trivial_names = tuple(
+                f"{score}_of_{kind}"
+                for score in (*distances, extractor.kernel)
+                for kind in TRIVIAL_GENERATORS
+            )
         self.extractor_protocol = extractor.protocol()
         self.reals_key = str(self.extractor_protocol)
 
@@ -165,13 +255,10 @@ class FeatureScores(Metric):
                 values[f"{extractor.score}_sd"] = spread
         if "correct" in fake:
             values["label_accuracy"] = float(fake["correct"].double().mean())
-        if self.kernel and extractor.sigma:
-            values[extractor.kernel] = gaussian_kernel_distance(
-                real["features"], fake["features"], extractor.sigma
-            )
-        elif self.kernel:
-            mean, spread = kernel_distance(real["features"], fake["features"])
-            values |= {extractor.kernel: mean, f"{extractor.kernel}_sd": spread}
+        if self.kernel:
+            values[extractor.kernel], kernel_spread = self._kernel_distance(real, fake["features"])
+            if kernel_spread is not None:
+                values[f"{extractor.kernel}_sd"] = kernel_spread
         if self.final and min(len(real["features"]), len(fake["features"])) >= MIN_MANIFOLD_IMAGES:
             shares = precision_recall_density_coverage(real["features"], fake["features"])
             values |= {
@@ -179,8 +266,40 @@ class FeatureScores(Metric):
             }
         return values
 
+    def trivial_scores(
+        self, real: Statistics, known: Statistics, means: Statistics, repeats: Tensor
+    ) -> dict[str, float]:
+        n = int(repeats.sum())
+        shown = min(n, self.cap)
+        # known images repeat, unless there are enough of them
+        replayed = known["features"][torch.arange(shown) % len(known["features"])]
+        features = means["features"]
+        rows = torch.arange(len(repeats)).repeat_interleave(repeats)
+        averaged = features[rows[torch.linspace(0, n - 1, shown).long()]]
+        moments_of = {
+            "replay": repeat_moments(known, n / float(known["count"])),
+            "mean_image": moments(features.repeat_interleave(repeats, dim=0)),
+        }
+        values: dict[str, float] = {}
+        for kind, fake in zip(TRIVIAL_GENERATORS, (replayed, averaged), strict=True):
+            if self.frechet:
+                distance = frechet_distance(real, moments_of[kind])
+                values[f"{self.extractor.distance}_of_{kind}"] = distance
+            values[f"{self.extractor.kernel}_of_{kind}"] = self._kernel_distance(real, fake)[0]
+        return values
+
+    def _kernel_distance(self, real: Statistics, fake: Tensor) -> tuple[float, float | None]:
+        """Compute the kernel distance to features of fakes [N, D], and its standard deviation."""
+        if self.extractor.sigma:
+            return gaussian_kernel_distance(real["features"], fake, self.extractor.sigma), None
+        return kernel_distance(real["features"], fake)
+
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         rows = min(n, self.cap)
+        for kind, description in TRIVIAL_GENERATORS.items():
+            if score.endswith(f"_of_{kind}"):
+                own = self.protocol(score.removesuffix(f"_of_{kind}"), n)
+                return own | {"generator": description}
         if score == self.extractor.score:
             return self.extractor_protocol | {"splits": self.extractor.splits}
         if score == self.extractor.kernel:
@@ -189,6 +308,11 @@ class FeatureScores(Metric):
             share = SHARES[self.share_names.index(score)]
             return self.extractor_protocol | describe_share(share, rows)
         return self.extractor_protocol
+
+
+def repeat_moments(part: Statistics, factor: float) -> Statistics:
+    """Return the ``moments`` of images that are shown ``factor`` times each."""
+    return {name: part[name] * factor for name in ("count", "sum", "outer")}
 
 
 def explain_bias(images: int, features: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from gan_lab.data import archives, image_files, image_reader
 from gan_lab.data.levels import CONVERT_THEM, choose_levels, inspect_files
 from gan_lab.metrics.image_set_metric import to_pixels
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.provenance import parse_record
 
 ARRAY_SUFFIXES = (".npz", ".npy")
 # names that other programs give to the images in an .npz file
@@ -196,6 +198,8 @@ class ImageSet:
                         f"The {self.name} file has no images: {path}. Pass a .zip file of image "
                         "files."
                     )
+                if self.name == "reals":
+                    members = _drop_outputs(archive, members)
                 yield archive, sorted(members, key=lambda member: Path(member.filename))
         except UserError:
             raise
@@ -299,6 +303,23 @@ def _is_image_member(name: str) -> bool:
     path = Path(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in image_files.SUFFIXES and not hidden
+
+
+def _drop_outputs(
+    archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]
+) -> list[zipfile.ZipInfo]:
+    """Leave out images that the lab wrote, unless it wrote all of them, as in folders."""
+    others = []
+    for member in members:
+        with archive.open(member) as file:
+            if parse_record(file) is None:
+                others.append(member)
+    if others and len(others) < len(members):
+        warnings.warn(
+            f"skipped in {archive.filename}: {len(members) - len(others):,} written by gan-lab",
+            stacklevel=2,
+        )
+    return others or members
 
 
 def _describe(source: Any) -> str:

@@ -17,6 +17,7 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
+from gan_lab.metrics.base import Explanation
 from gan_lab.metrics.nearest_neighbors import FAKES, draw_samples
 from gan_lab.networks.classifier import Classifier
 from gan_lab.seeding import Stream
@@ -29,6 +30,20 @@ LEARNING_RATE = 1e-3
 # A detector trained on ten faces calls 0.6 of all held-out faces augmented.
 MIN_IMAGES = 50
 NAMES = ("leaks", "leaks_of_reals", "leaks_of_augmented")
+EXPLANATIONS = {
+    "leaks": Explanation(
+        "Leaks of the augmentation",
+        "Share of samples that a detector classifies as augmented",
+        None,
+        "0 to 1; as leaks_of_reals if the augmentation does not leak",
+    ),
+    "leaks_of_reals": Explanation(
+        "Leaks of real images", "The same share of unchanged test images", None, "0 to 1"
+    ),
+    "leaks_of_augmented": Explanation(
+        "Leaks of augmented images", "The same share of augmented test images", None, "0 to 1"
+    ),
+}
 
 
 def find_leaks(

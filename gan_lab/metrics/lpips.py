@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights
 
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
 from gan_lab.metrics.extractors.base import expand_gray, weights_hash
 from gan_lab.metrics.translation_scores import Translation
 
@@ -41,6 +42,14 @@ class LPIPS(Metric):
     """
 
     priority = 30
+    explanations: ClassVar[Mapping[str, Explanation]] = {
+        "*lpips": Explanation(
+            "Learned perceptual distance (LPIPS)",
+            "Distance of AlexNet features between a translated image and its ground truth",
+            False,
+            "0 to about 1; 0 if equal",
+        ),
+    }
     needs_reals = True
 
     @classmethod

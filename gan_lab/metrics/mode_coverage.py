@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from gan_lab.data.toy import MODES, SPREAD, centers
 from gan_lab.images import Batch
-from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
 
 # A point within this many standard deviations of a mode has high quality.
 MAX_DEVIATIONS = 3
@@ -28,6 +29,20 @@ class ModeCoverage(Metric):
     """
 
     priority = 40
+    explanations: ClassVar[Mapping[str, Explanation]] = {
+        "modes_covered": Explanation(
+            "Modes covered",
+            "Number of modes of the ring that the generator produces",
+            True,
+            "0 to 8",
+        ),
+        "high_quality": Explanation(
+            "High-quality samples",
+            "Share of points within three standard deviations of a mode",
+            True,
+            "0 to 1; 0.99 for real points",
+        ),
+    }
 
     @classmethod
     def applies(cls, setting: Setting) -> bool:

@@ -16,6 +16,7 @@ from gan_lab.data.cache import decoded_once
 from gan_lab.data.reference import Reference
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
+from gan_lab.metrics.base import Explanation
 from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.neighbor_search import DUPLICATE_DISTANCE, NeighborSearch, find_nearest
 from gan_lab.seeding import Stream
@@ -29,6 +30,21 @@ MAX_CACHED_NUMBERS = 2**25
 MIN_HELD_OUT_IMAGES = 50
 # A near copy is nearer to a training image than all but this share of the held-out images.
 NEAR_COPY_QUANTILE = 0.01
+EXPLANATIONS = {
+    "near_copies_*": Explanation(
+        "Near copies",
+        "Share of samples that are nearer to a training image than 99% of held-out images: "
+        "memorization",
+        None,
+        "0 to 1; about 0.01 for new images, 1 for copies",
+    ),
+    "nearest_ratio_*": Explanation(
+        "Nearest-neighbor ratio",
+        "Distance of samples to their nearest training images, relative to that of held-out images",
+        None,
+        "1 for new images, towards 0 for copies, more than 1 off the data distribution",
+    ),
+}
 
 
 def nearest_ratio(

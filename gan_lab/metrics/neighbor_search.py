@@ -7,6 +7,8 @@ from torch import Tensor
 
 # Number of rows of a distance matrix that are in memory at a time.
 BLOCK_ROWS = 1000
+# Number of its columns that a search computes at a time: 80 MB of float64.
+BLOCK_OTHERS = 10_000
 # Relative to the norm of the features: distances of equal images that differ by rounding.
 DUPLICATE_DISTANCE = 1e-5
 
@@ -44,7 +46,11 @@ class NeighborSearch:
         self.indices = torch.zeros(len(points), k, dtype=torch.int64)
 
     def add(self, others: Tensor) -> None:
-        """Search the next block [M, D]."""
+        """Search the next rows [M, D], in blocks that bound the memory of the distances."""
+        for block in others.split(BLOCK_OTHERS):
+            self._add_block(block)
+
+    def _add_block(self, others: Tensor) -> None:
         distances, indices = find_nearest(self.points, others, min(self.k, len(others)))
         merged, order = torch.cat([self.distances, distances], dim=1).sort(dim=1, stable=True)
         indices = torch.cat([self.indices, indices + self.rows_searched], dim=1).gather(1, order)

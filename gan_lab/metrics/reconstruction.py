@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
 from gan_lab.metrics.digit_classifier import load_digit_classifier
 from gan_lab.metrics.extractors.base import weights_hash
 from gan_lab.metrics.psnr import psnr, squared_error
@@ -18,6 +19,20 @@ class Reconstruction(Metric):
     """PSNR of reconstructed images in dB, and for digits the share whose class is preserved."""
 
     priority = 80
+    explanations: ClassVar[Mapping[str, Explanation]] = {
+        "reconstruction_accuracy": Explanation(
+            "Reconstruction accuracy",
+            "Share of held-out digits whose reconstruction is recognized as the same class",
+            True,
+            "0 to 1; 0.1 by chance",
+        ),
+        "reconstruction_psnr": Explanation(
+            "PSNR of reconstructions",
+            "Similarity of held-out images to their reconstructions, pixel by pixel, in dB",
+            True,
+            "0 to 100; 15 to 25 is usual",
+        ),
+    }
     needs_reals = True
 
     @classmethod

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from gan_lab.images import Batch, to_uint8
-from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
 from gan_lab.metrics.neighbor_search import NeighborSearch
 from gan_lab.metrics.psnr import psnr, squared_error
 
@@ -42,6 +43,59 @@ class Translation(Metric):
 
     # After the distances, because a checkpoint must not be selected by the hidden ground truth.
     priority = 65
+    explanations: ClassVar[Mapping[str, Explanation]] = {
+        "*psnr": Explanation(
+            "Peak signal-to-noise ratio",
+            "Similarity of the translated image to its ground truth, pixel by pixel, in dB",
+            True,
+            "0 to 100; 20 to 30 is usual, and 6 dB more is half the error",
+        ),
+        "*ssim": Explanation(
+            "Structural similarity",
+            "Similarity of local contrast and structure to the ground truth",
+            True,
+            "-1 to 1; 1 if equal",
+        ),
+        "*psnr_inside": Explanation(
+            "PSNR inside the region",
+            "PSNR of the pixels that the translation should change, in dB",
+            True,
+            "0 to 100",
+        ),
+        "*gain_inside": Explanation(
+            "Gain inside the region",
+            "PSNR inside the region minus that of the unchanged input, in dB",
+            True,
+            "0 for an unchanged input; more is a real change towards the ground truth",
+        ),
+        "*psnr_outside": Explanation(
+            "PSNR outside the region",
+            "PSNR of the pixels that the translation should leave unchanged, in dB",
+            True,
+            "0 to 100",
+        ),
+        "gain_over_mean_colour": Explanation(
+            "Gain over the mean color",
+            "PSNR minus that of an image with the mean color of its ground truth, in dB",
+            True,
+            "0 for one color; more if colors are in the right places",
+        ),
+        "*cycle_psnr": Explanation(
+            "PSNR of the cycle",
+            "Similarity of an input to its translation there and back, in dB",
+            True,
+            "0 to 100",
+        ),
+        "*psnr_of_input": Explanation(
+            "PSNR of the input", "Baseline: PSNR of the unchanged input, in dB", None, "0 to 100"
+        ),
+        "*psnr_of_nearest": Explanation(
+            "PSNR of the nearest neighbor",
+            "Baseline: PSNR of the target of the most similar training input, in dB",
+            None,
+            "0 to 100",
+        ),
+    }
     needs_reals = True
 
     @classmethod

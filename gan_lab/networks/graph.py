@@ -64,6 +64,7 @@ def trace(
             steps.append(_convert_node(node, names))
         elif node.op == "output":
             output = names[node.args[0][0].name]
+    steps, tensors = _fold_constants(steps, tensors)
     graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
     check_equivalence(
         network,
@@ -72,6 +73,44 @@ def trace(
         "The traced graph",
     )
     return graph, tensors
+
+
+def bind_weights(
+    graph: Graph,
+    names: Sequence[str],
+    constants: Mapping[str, Tensor],
+    network: nn.Module,
+    inputs: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Return the tensors of a graph for other weights of the network that it was traced from.
+
+    Tracing takes about a second, binding a few milliseconds.
+
+    Args:
+        graph: The graph.
+        names: The names of its tensors, in the order of ``trace``.
+        constants: Those of its tensors that are neither weights nor buffers.
+        network: A network of the same recipe.
+        inputs: Example inputs by name.
+
+    Raises:
+        ValueError: The graph does not reproduce the network's output.
+    """
+    known = {**constants, **read_weights(network)}
+    bound = {name: known[name].detach().contiguous() for name in names}
+    check_equivalence(
+        network,
+        lambda values: run_graph(graph, bound, values),
+        make_other_inputs(inputs),
+        "The traced graph",
+    )
+    return bound
+
+
+def read_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a network by name."""
+    weights: dict[str, Tensor] = dict(network.named_parameters(remove_duplicate=False))
+    return weights | dict(network.named_buffers(remove_duplicate=False))
 
 
 def make_example_inputs(network: Network) -> tuple[dict[str, Tensor], list[int]]:
@@ -116,6 +155,13 @@ def run_graph(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, 
     """Run a traced graph; model cards contain the same ten lines."""
     values: dict[str, Any] = {**tensors, **inputs}
 
+    for step in graph["steps"]:
+        values[step["out"]] = _run_step(step, values)
+    output: Tensor = values[graph["output"]]
+    return output
+
+
+def _run_step(step: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     def resolve(argument: Any) -> Any:
         if isinstance(argument, dict):
             return values[argument["ref"]]
@@ -123,12 +169,35 @@ def run_graph(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, 
             return [resolve(item) for item in argument]
         return argument
 
-    for step in graph["steps"]:
-        namespace, name, overload = step["op"].split(".")
-        operation = getattr(getattr(getattr(torch.ops, namespace), name), overload)
-        values[step["out"]] = operation(*map(resolve, step["args"]))
-    output: Tensor = values[graph["output"]]
-    return output
+    namespace, name, overload = step["op"].split(".")
+    operation = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+    return operation(*map(resolve, step["args"]))
+
+
+def _list_references(argument: Any) -> list[str]:
+    """List the names that an argument of a step, or all its arguments, refer to."""
+    if isinstance(argument, dict):
+        return [argument["ref"]]
+    if isinstance(argument, list):
+        return [name for item in argument for name in _list_references(item)]
+    return []
+
+
+def _fold_constants(
+    steps: list[dict[str, Any]], tensors: dict[str, Tensor]
+) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """Compute steps of weights alone, such as scaled weights, once; drop tensors without a use."""
+    known: dict[str, Any] = dict(tensors)
+    remaining = []
+    for step in steps:
+        names = _list_references(step["args"])
+        if names and all(name in known for name in names):
+            # cloned, since safetensors files refuse tensors that share memory
+            known[step["out"]] = _run_step(step, known).clone(memory_format=torch.contiguous_format)
+        else:
+            remaining.append(step)
+    used = {name for step in remaining for name in _list_references(step["args"])}
+    return remaining, {name: value for name, value in known.items() if name in used}
 
 
 def make_other_inputs(

@@ -23,6 +23,8 @@ class Network(nn.Module):
     recipe: dict[str, Any]
     # number of codes in a generator's latents (InfoGAN)
     codes: int = 0
+    # floating-point buffers that EMA copies instead of averaging, because they are averages already
+    copied_buffers: ClassVar[tuple[str, ...]] = ()
     # all subclasses by name
     registry: ClassVar[dict[str, type[Network]]] = {}
 

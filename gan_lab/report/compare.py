@@ -13,16 +13,31 @@ from typing import Any
 
 from gan_lab.config.loading import experiments, load
 from gan_lab.config.schema import Config, leaves
+from gan_lab.report.scales import apply_scale
 from gan_lab.report.statistics import SEEDS, is_best, welch
 from gan_lab.runs.results import WEIGHTS, Score
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import defines_results, to_dict
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.numbers import mean_and_spread, rounded
+from gan_lab.utils.score_names import is_trivial_score
 
 # Keys of a protocol in which the values of one column may differ: the checkpoint, the seed of the
-# fakes, the versions of libraries, and the real-vs-real score.
-FREE_KEYS = ("weights", "seed", "versions", "floor", "floor_classes")
+# fakes, the versions of libraries, the real-vs-real score, how the run was trained, and the device.
+FREE_KEYS = (
+    "weights",
+    "seed",
+    "versions",
+    "floor",
+    "floor_classes",
+    "floor_of_all",
+    "labels",
+    "train_images",
+    "flip",
+    "augment",
+    "device",
+    "precision",
+)
 
 
 @dataclass(frozen=True)
@@ -254,6 +269,8 @@ def _collect_scores(runs: Sequence[Run], weights: str) -> dict[str, list[Score]]
     runs_with_score: dict[str, list[Run]] = {}
     for run in runs:
         for name in run.scores_of(weights):
+            if is_trivial_score(name):
+                continue
             runs_with_score.setdefault(name, []).append(run)
     collected = {}
     for name, (first, *others) in runs_with_score.items():
@@ -323,21 +340,32 @@ def _build_cell(scores: Sequence[Score], column: Column) -> Cell | None:
 def _mark_best(cells: Sequence[tuple[Row, Cell]], column: Column) -> str:
     """Mark the best cell if it is significantly better than every other one.
 
+    Cells are compared on the scale of the score (``scales.py``), so that the best mean is the best
+    mean on this scale.
+
     Returns:
         A description of its difference from the second best; empty with too few seeds.
     """
     if len(cells) < 2:
         return ""
-    (_, first), *others = sorted(
-        cells, key=lambda named: -named[1].mean if column.higher_is_better else named[1].mean
+    scale, samples = apply_scale(column.score, [cell.values for _, cell in cells])
+    ranked = sorted(
+        zip(cells, samples, strict=True),
+        key=lambda entry: -mean(entry[1]) if column.higher_is_better else mean(entry[1]),
     )
-    first.best = is_best(first.values, [cell.values for _, cell in others])
-    row, second = others[0]
+    ((_, first), best), *others = ranked
+    first.best = is_best(best, [values for _, values in others])
+    (row, second), values = others[0]
     if min(first.n, second.n) < SEEDS:
         return ""
-    effect = welch(first.values, second.values)
+    effect = welch(best, values)
+    relation = "the best mean minus the next"
+    if scale.effect:
+        relation = f"the {scale.effect} of the best to the next"
+    text = scale.format_effect(effect.difference, effect.low, effect.high)
     return (
-        f"{column.title}: the best mean minus the next ({row.name}) is {effect}, p = {effect.p:.2g}"
+        f"{column.title}: {relation} ({row.name}) is {text.removeprefix(scale.effect).lstrip()}, "
+        f"p = {effect.p:.2g}"
     )
 
 

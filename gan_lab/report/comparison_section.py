@@ -61,23 +61,24 @@ def collect_comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def describe_models(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Describe the latent-to-image generators that fit into the page, one for each experiment.
+    """Describe the latent-to-image generators that fit into the page, up to ``MAX_MODELS``.
 
-    Each is the one of the experiment's first run, with the name of that run. The list is empty if
-    there is only one generator.
+    The first runs of each experiment come first, then the others; the page shows them in the order
+    of the runs. The list is empty if there is only one generator.
     """
-    models: list[dict[str, Any]] = []
-    described: set[str] = set()
-    if len({run.experiment for run in runs}) < 2:
-        return []
-    for run, name in zip(runs, names, strict=True):
-        if len(models) < MAX_MODELS and run.experiment not in described:
-            left = live.MAX_WEIGHTS - sum(model["weights"] for model in models)
-            model, _ = live.describe_run(run, left, latents_only=True)
+    described: dict[int, dict[str, Any]] = {}
+    experiments: Counter[str] = Counter()
+    order = []
+    for i, run in enumerate(runs):
+        order.append((experiments[run.experiment], i))
+        experiments[run.experiment] += 1
+    for _, i in sorted(order):
+        if len(described) < MAX_MODELS:
+            left = live.MAX_WEIGHTS - sum(model["weights"] for model in described.values())
+            model, _ = live.describe_run(runs[i], left, latents_only=True)
             if model:
-                described.add(run.experiment)
-                models.append({**model, "name": name})
-    return models if len(models) > 1 else []
+                described[i] = {**model, "name": names[i]}
+    return [described[i] for i in sorted(described)] if len(described) > 1 else []
 
 
 def find_differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -14,11 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gan_lab import __version__
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.report import pictures
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
-from gan_lab.runs.run import Run
+from gan_lab.runs.run import Run, find_family_class
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
@@ -30,11 +32,18 @@ HALF_GRAY_LEVEL = 1 / 255
 MAX_LATENT_NUMBERS = 100_000
 MAX_SEEDS = 1000
 DIRECTIONS = 8
+# the two generators and the encoder of a run have up to three recipes
+MAX_CACHED_RECIPES = 8
 PLAYED_NETWORKS = ("generator", "generator_back", "encoder")
+# by recipe: the operations, the names of their tensors, and constants
+_traced: dict[str, tuple[graph.Graph, list[str], dict[str, Tensor]]] = {}
 
 
 def describe_run(
-    run: Run, max_weights: int = MAX_WEIGHTS, latents_only: bool = False
+    run: Run,
+    max_weights: int = MAX_WEIGHTS,
+    latents_only: bool = False,
+    loaded: EMANetworks | None = None,
 ) -> tuple[dict[str, Any] | None, str]:
     """Describe the networks of a run for the script of the page.
 
@@ -42,6 +51,7 @@ def describe_run(
         run: The run.
         max_weights: Maximum number of weights.
         latents_only: Whether to describe only the generator, and only if it takes latents.
+        loaded: The networks of a training; by default those of the best checkpoint.
 
     Returns:
         The description, and an empty reason; or None, and the reason why the page cannot run the
@@ -50,7 +60,7 @@ def describe_run(
     if not (run.path / "checkpoints").is_dir():
         return None, ""
     try:
-        loaded = load_ema_networks(run.path)
+        loaded = loaded or load_ema_networks(run.path)
         names = PLAYED_NETWORKS[:1] if latents_only else PLAYED_NETWORKS
         played = {name: loaded.networks[name] for name in names if name in loaded.networks}
         size = sum(weight.numel() for network in played.values() for weight in network.parameters())
@@ -59,17 +69,44 @@ def describe_run(
             return None, ""
         if size > max_weights:
             return None, f"they have {size:,} weights, more than the limit of {max_weights:,}"
-        traced = {
-            name: graph.trace(network, *graph.make_example_inputs(network))
-            for name, network in played.items()
-        }
+        traced = {name: trace(network) for name, network in played.items()}
         described = {
             name: describe_network(network, *traced[name]) for name, network in played.items()
         }
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
-    model = {"name": run.name, "networks": described, "weights": size}
+    record = loaded.describe_source() | {"version": __version__}
+    model = {"name": run.name, "networks": described, "weights": size, "record": record}
     return model | (_describe_latents(loaded, *traced["generator"]) if from_latents else {}), ""
+
+
+def trace(network: Network) -> tuple[graph.Graph, dict[str, Tensor]]:
+    """Trace a network like ``graph.trace``, faster for another network of the same recipe.
+
+    A training writes the page many times. The operations depend on the recipe alone, so only the
+    weights are read again; the result is checked against the network each time.
+    """
+    key = json.dumps(network.recipe, sort_keys=True)
+    inputs, dynamic = graph.make_example_inputs(network)
+    if key in _traced:
+        traced, names, constants = _traced[key]
+        return traced, graph.bind_weights(traced, names, constants, network, inputs)
+    traced, tensors = graph.trace(network, inputs, dynamic)
+    weights = graph.read_weights(network)
+    constants = {name: value for name, value in tensors.items() if name not in weights}
+    # the comparison of many runs does not keep the operations of all of them
+    if len(_traced) >= MAX_CACHED_RECIPES:
+        _traced.clear()
+    _traced[key] = traced, list(tensors), constants
+    return traced, tensors
+
+
+def draws_only_generated(run: Run) -> bool:
+    """Return True if the sample grids of a run's family show no real images."""
+    family = find_family_class(str(run.values.get("family")))
+    if family is None:
+        return False
+    return not family.image_to_image and "reconstructed" not in family.output_names
 
 
 def read_shape(network: Network) -> tuple[int, int, int]:

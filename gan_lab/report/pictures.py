@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.provenance import crop_generated, read_record, shows_only_generated
 
 # Bytes of all images of a page before base64, which adds a third.
 BUDGET = 5_000_000
@@ -66,6 +67,32 @@ def compress_image(path: Path, budget: int, level: int = -1) -> tuple[bytes, int
         if file.tell() <= budget or i == len(COMPRESSION_LEVELS) - 1:
             return file.getvalue(), i
     raise AssertionError("the last level returns for any size")
+
+
+def write_generated(
+    grids: Sequence[tuple[int, Path]], folder: Path, only_generated: bool
+) -> list[tuple[int, Path]]:
+    """Write sample grids without their real images into a folder.
+
+    Args:
+        grids: The images seen and the file of each grid.
+        folder: The folder for the new files.
+        only_generated: Whether grids without a record, of earlier versions, show generated images
+            only. Otherwise they are left out.
+    """
+    written = []
+    for images, path in grids:
+        try:
+            record = read_record(path)
+            if (record is None and only_generated) or (record and shows_only_generated(record)):
+                written.append((images, path))
+            elif picture := crop_generated(path):
+                picture.save(folder / path.name)
+                written.append((images, folder / path.name))
+        # a damaged file is left out
+        except (OSError, SyntaxError, Image.DecompressionBombError):
+            continue
+    return written
 
 
 def encode_data_uri(data: bytes) -> str:

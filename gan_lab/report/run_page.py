@@ -10,26 +10,73 @@ import base64
 import hashlib
 import logging
 import os
+import shlex
+import tempfile
+import time
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gan_lab.report import curves, live, pictures
+from gan_lab.report import curves, pictures
 from gan_lab.report.command_lines import command_lines
-from gan_lab.report.comparison_section import collect_comparison_values
 from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
 
+if TYPE_CHECKING:
+    from gan_lab.metrics.base import Explanation
+    from gan_lab.runs.ema_networks import EMANetworks
+
 logger = logging.getLogger("gan_lab")
+# seconds after which the page of a running training reloads itself, if another process wrote it
+RELOAD_S = 30.0
 ASSETS = Path(__file__).parent / "assets"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The state of a training that is running, for its page.
+
+    Attributes:
+        images: Training images seen so far.
+        total: The budget in images.
+        stage: What the training does, such as "Training".
+        left: The time left as text; may be empty.
+        next_s: Seconds until the page is written again.
+    """
+
+    images: int
+    total: int
+    stage: str
+    left: str
+    next_s: float
+
+
+def write_live(folder: Path, networks: EMANetworks | None, training: Training) -> Path:
+    """Write the page of a run during its training, which reloads itself; return its path.
+
+    Args:
+        folder: The run folder.
+        networks: The present networks; None for a run without a generator.
+        training: The state of the training.
+
+    Raises:
+        UserError: The page cannot be written, or has been edited.
+    """
+    run = Run(folder)
+    page = folder / "report.html"
+    text = render("run.html", **collect_values(run, networks, training))
+    with OutputFiles(default_path=True).write(page) as unfinished:
+        write_text(unfinished, text, errors="replace")
+    return page
 
 
 def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: bool = True) -> Path:
@@ -53,25 +100,66 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
         out = None
     # the lab replaces its own pages at the paths that it chooses
     files = OutputFiles(overwrite, default_path=out is None)
-    if out is None and len(runs) == 1:
+    is_own_page = out is None and len(runs) == 1
+    if is_own_page:
         out = page
     elif out is None:
         out = runs[0].path.resolve().parent.parent / name_comparison(runs)
     files.check(out)
-    text = render_runs(runs)
+    text = _render_own_page(runs[0]) if is_own_page else render_runs(runs)
     with files.write(out) as unfinished:
         write_text(unfinished, text, errors="replace")
     return out
 
 
-def render_runs(folders: Sequence[Path | Run]) -> str:
-    """Render the page of a run, or of several runs side by side."""
+def _render_own_page(run: Run) -> str:
+    """Render the page in the folder of a run.
+
+    It reloads itself if another process is training the run. A training that calls this has ended.
+    """
+    # imported here, because it needs torch
+    from gan_lab.runs.run_folder import RunFolder
+
+    _skip_damaged_results(run)
+    training = None
+    if run.status == "unfinished" and RunFolder(run.path).is_locked_elsewhere:
+        training = Training(run.images, run.budget_images, "Training", "", RELOAD_S)
+    return render("run.html", **collect_values(run, training=training))
+
+
+def render_runs(folders: Sequence[Path | Run], reals: bool = True) -> str:
+    """Render the page of a run, or of several runs side by side.
+
+    Args:
+        folders: Run folders or runs.
+        reals: Whether the page of a run shows real images. Those of several runs show the last
+            grids as they are.
+    """
     runs = _open_runs(folders)
+    # the index of runs, which needs no torch, is rendered by this module too
+    from gan_lab.report.comparison_section import collect_comparison_values
+
     for run in runs:
         _skip_damaged_results(run)
     if len(runs) == 1:
-        return render("run.html", **collect_values(runs[0]))
+        return render("run.html", **collect_values(runs[0], reals=reals))
     return render("comparison.html", **collect_comparison_values(runs))
+
+
+def render_site(folder: Path | Run, reals: bool = False) -> tuple[str, dict[str, Any] | None]:
+    """Render the page of a run for publication.
+
+    Args:
+        folder: The run.
+        reals: Whether the page shows real images.
+
+    Returns:
+        The page, and the description of its networks; None if it has none.
+    """
+    (run,) = _open_runs([folder])
+    _skip_damaged_results(run)
+    values = collect_values(run, reals=reals)
+    return render("run.html", **values), next(iter(values["models"]), None)
 
 
 def _open_runs(folders: Sequence[Path | Run]) -> list[Run]:
@@ -129,10 +217,12 @@ def render(template: str, **values: Any) -> str:
 @cache
 def _join_scripts() -> str:
     """Join the scripts of a page. A worker, which has no document, runs only the engine."""
-    engine, live, page = (
-        (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page")
+    engine, live, page, index = (
+        (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page", "index")
     )
-    return f'{engine}\nif (typeof document !== "undefined") {{\n{page}\n{live}\n}}\n'
+    reload = (ASSETS / "reload.js").read_text("utf-8")
+    in_document = "\n".join((page, live, index, reload))
+    return f'{engine}\nif (typeof document !== "undefined") {{\n{in_document}\n}}\n'
 
 
 @cache
@@ -153,13 +243,44 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def collect_values(run: Run) -> dict[str, Any]:
+def collect_values(
+    run: Run,
+    networks: EMANetworks | None = None,
+    training: Training | None = None,
+    reals: bool = True,
+) -> dict[str, Any]:
     """Collect the values of the template of one run.
 
     Images are reduced to fit into the page.
+
+    Args:
+        run: The run.
+        networks: Its networks; by default those of its best checkpoint.
+        training: The state of its training, for a page that reloads itself.
+        reals: Whether real images are shown: the contact sheet, inputs and targets in grids, nearest
+            neighbors, and held-out images for the networks.
     """
-    grids = run.grids
-    extras = {name: run.path / f"{name}.png" for name in ("reals", "neighbours")}
+    from gan_lab.report import live
+
+    with ExitStack() as stack:
+        grids = run.grids
+        if not reals:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            grids = pictures.write_generated(grids, folder, live.draws_only_generated(run))
+        return _collect_values(run, grids, networks, training, reals)
+
+
+def _collect_values(
+    run: Run,
+    grids: Sequence[tuple[int, Path]],
+    networks: EMANetworks | None,
+    training: Training | None,
+    reals: bool,
+) -> dict[str, Any]:
+    from gan_lab.report import live
+
+    shown = ("reals", "neighbours") if reals else ()
+    extras = {name: run.path / f"{name}.png" for name in shown}
     pages = {}
     for name, path in extras.items():
         # A missing or damaged image is skipped.
@@ -169,7 +290,7 @@ def collect_values(run: Run) -> dict[str, Any]:
     frames, note = pictures.compress_images([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)
-    model, why_not = live.describe_run(run)
+    model, why_not = live.describe_run(run, loaded=networks)
     thinned = any(
         line["step"] > 1 for _, group in charts for chart in group for line in chart["series"]
     )
@@ -182,13 +303,17 @@ def collect_values(run: Run) -> dict[str, Any]:
         "note": note,
         "pages": {name: pictures.encode_data_uri(data) for name, data in pages.items()},
         "models": [model] if model else [],
-        "examples": live.crop_examples(run, model) if model else [],
+        "examples": live.crop_examples(run, model) if model and reals else [],
         "why_not": why_not,
+        "sample": shlex.join(["gan-lab", "sample", run.shown_path, "--n", "1"]),
         "charts": charts,
+        "explanations": explain_all(run),
         "thinned": thinned,
         "cost": _describe_cost(run),
         "commands": command_lines(run),
+        "training": training,
         "data": {
+            "reload": _describe_reload(training),
             "charts": [chart for _, group in charts for chart in group],
             "seen": seen,
             "models": [model] if model else [],
@@ -196,6 +321,21 @@ def collect_values(run: Run) -> dict[str, Any]:
             "frames": list(frames.values())[:-1],
         },
     }
+
+
+def _describe_reload(training: Training | None) -> dict[str, Any] | None:
+    """Describe for the script when the page was written and when to reload it."""
+    if training is None:
+        return None
+    return {"written": round(time.time() * 1000), "after": round(training.next_s * 1000)}
+
+
+def explain_all(run: Run) -> list[tuple[str, Explanation]]:
+    """Explain each score and each training curve of a run that the lab knows."""
+    from gan_lab.metrics.explanations import explain
+
+    names = dict.fromkeys([*run.score_names, *run.history])
+    return [(name, found) for name in names if (found := explain(name))]
 
 
 def _describe_cost(run: Run) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Tests of differences of means: t-tests, exact tests of discrete values, Holm's correction."""
+"""Tests of differences of means: t-tests, exact tests of discrete values, equivalence, Holm."""
 
 from __future__ import annotations
 
@@ -40,6 +40,51 @@ class Effect:
         return f"{difference} ({low} to {high})"
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """An estimated difference with its standard error and degrees of freedom."""
+
+    difference: float
+    error: float
+    freedom: float
+
+    def compute_p(self, null: float = 0.0) -> float:
+        """Return the two-sided p-value of the t-test that the difference is ``null``."""
+        return 2 * float(stats.t.sf(abs(self.difference - null) / self.error, self.freedom))
+
+    def compute_equivalence_p(self, margin: float) -> float:
+        """Return the p-value of two one-sided tests that the difference exceeds +- ``margin``.
+
+        Source: Schuirmann 1987 (Journal of Pharmacokinetics and Biopharmaceutics 15).
+        """
+        distance = margin - abs(self.difference)
+        return float(stats.t.sf(distance / self.error, self.freedom))
+
+    def compute_interval(self) -> tuple[float, float]:
+        """Return the confidence interval of level 1 - ``LEVEL``."""
+        reach = float(stats.t.ppf(1 - LEVEL / 2, self.freedom)) * self.error
+        return self.difference - reach, self.difference + reach
+
+
+def estimate(one: Sequence[float], other: Sequence[float] | None = None) -> Estimate:
+    """Estimate the mean of a sample minus that of another one, or minus 0.
+
+    A standard error of 0 has one degree of freedom less than the smaller sample.
+
+    Source: Welch 1947 (Biometrika 34), with the degrees of freedom of Satterthwaite.
+    """
+    samples = [one] if other is None else [one, other]
+    difference = mean(one) - (0.0 if other is None else mean(other))
+    parts = [stdev(values) ** 2 / len(values) for values in samples]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return Estimate(difference, 0.0, min(map(len, samples)) - 1)
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(values) - 1) for part, values in zip(parts, samples, strict=True)
+    )
+    return Estimate(difference, error, freedom)
+
+
 def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
     """Compare the means of two samples with unequal variances.
 
@@ -51,23 +96,13 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
 
     Returns:
         The mean of the first sample minus the mean of the second.
-
-    Source: Welch 1947 (Biometrika 34), with the degrees of freedom of Satterthwaite.
     """
-    difference = mean(one) - mean(other)
-    errors = [stdev(values) ** 2 / len(values) for values in (one, other)]
-    error = math.sqrt(sum(errors))
-    if error == 0:
-        return Effect(difference, difference, difference, _permute(one, other))
-    freedom = sum(errors) ** 2 / sum(
-        part**2 / (len(v) - 1) for part, v in zip(errors, (one, other), strict=True)
-    )
-    reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
-    if is_discrete(one) or is_discrete(other):
+    estimated = estimate(one, other)
+    if is_discrete(one) or is_discrete(other) or estimated.error == 0:
         p = _permute(one, other)
     else:
-        p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
-    return Effect(difference, difference - reach, difference + reach, p)
+        p = estimated.compute_p()
+    return Effect(estimated.difference, *estimated.compute_interval(), p)
 
 
 def compare_with_bound(values: Sequence[float], bound: float) -> Effect:
@@ -76,14 +111,9 @@ def compare_with_bound(values: Sequence[float], bound: float) -> Effect:
     By Student's t-test. For discrete values the p-value is that of the sign test, which is about
     their median; it is 1 if mean and median lie on different sides.
     """
-    difference, error = mean(values) - bound, stdev(values) / math.sqrt(len(values))
-    freedom = len(values) - 1
-    reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
-    if is_discrete(values):
-        p = _test_signs(values, bound)
-    else:
-        p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
-    return Effect(difference, difference - reach, difference + reach, p)
+    estimated = estimate([value - bound for value in values])
+    p = _test_signs(values, bound) if is_discrete(values) else estimated.compute_p()
+    return Effect(estimated.difference, *estimated.compute_interval(), p)
 
 
 def _test_signs(values: Sequence[float], bound: float) -> float:
@@ -133,14 +163,16 @@ def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
     return all(welch(first, other).p <= LEVEL for other in others)
 
 
-def holm(p: Sequence[float]) -> list[bool]:
-    """Return which of several p-values are significant at ``LEVEL`` with Holm's correction.
+def share_level(p: Sequence[float]) -> list[float]:
+    """Return the level of each of several p-values by Holm's method; 0: it is not tested any more.
+
+    A p-value is significant if it is not larger than its level.
 
     Source: Holm 1979 (Scandinavian Journal of Statistics 6).
     """
-    significant = [False] * len(p)
+    levels = [0.0] * len(p)
     for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        if p[i] > LEVEL / (len(p) - rank):
+        levels[i] = LEVEL / (len(p) - rank)
+        if p[i] > levels[i]:
             break
-        significant[i] = True
-    return significant
+    return levels

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.results import Score
 from gan_lab.runs.run import Run
 from gan_lab.utils.numbers import rounded
+from gan_lab.utils.score_names import TRIVIAL_GENERATORS, is_trivial_score
+
+if TYPE_CHECKING:
+    from gan_lab.metrics.base import Explanation
 
 # Number of alerts on a page.
 MAX_ALERTS = 12
@@ -25,6 +29,9 @@ class Row:
         last: Value of the last checkpoint.
         raw: Value of the raw weights.
         reals: Value of real images, the real-vs-real reference.
+        replay: Value of the images that the run learned from, repeated.
+        mean_image: Value of their mean, repeated.
+        explanation: What the score means; None for a metric of the user.
         protocol: Name and value of the entries of its protocol.
     """
 
@@ -33,7 +40,10 @@ class Row:
     last: str
     raw: str
     reals: str
+    replay: str
+    mean_image: str
     protocol: list[tuple[str, str]]
+    explanation: Explanation | None = None
 
 
 @dataclass
@@ -43,6 +53,8 @@ class Verdict:
     Attributes:
         figure: Value of the headline score.
         caption: Its name and direction.
+        reference: Its real-vs-real reference; empty if it is not known.
+        explanation: What it means; None for a metric of the user.
         sentences: How good the run is and how far it is.
         rows: The table of scores.
         alerts: The first ``MAX_ALERTS`` health alerts.
@@ -53,6 +65,8 @@ class Verdict:
     figure: str
     caption: str
     sentences: list[str]
+    reference: str = ""
+    explanation: Explanation | None = None
     rows: list[Row] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     watched: bool = True
@@ -62,6 +76,9 @@ class Verdict:
 def verdict(run: Run) -> Verdict:
     """Summarize how good the run is, how far it is, and what went wrong."""
     summary = _summarize_scores(run) or _summarize_curve(run)
+    if summary is None and run.status == "unfinished":
+        share = f"{run.images / max(1, run.budget_images):.0%}"
+        summary = Verdict(share, "of the training; no score yet", [])
     if summary is None:
         summary = Verdict("none", "no score", ["This run has no scores."])
     if run.status == "unfinished":
@@ -91,9 +108,15 @@ def format_number(value: Any) -> str:
 def build_rows(run: Run) -> list[Row]:
     """Build the table of scores, the headline first."""
     best, last, raw = run.scores, run.scores_of("last"), run.scores_of("raw")
+    everything = raw | last | best
     rows = []
     for name in sorted(dict.fromkeys([*best, *last, *raw]), key=lambda name: name != run.headline):
-        measured = next(scores[name] for scores in (best, last, raw) if name in scores)
+        if is_trivial_score(name):
+            continue
+        measured = everything[name]
+        replay, mean_image = (
+            everything.get(f"{name}_of_{kind}", "") for kind in TRIVIAL_GENERATORS
+        )
         rows.append(
             Row(
                 name=name,
@@ -101,10 +124,20 @@ def build_rows(run: Run) -> list[Row]:
                 last=str(last.get(name, "")),
                 raw=str(raw.get(name, "")),
                 reals=format_number(measured.protocol.get("floor")),
+                replay=str(replay),
+                mean_image=str(mean_image),
                 protocol=_describe_protocol(measured),
+                explanation=_explain(name),
             )
         )
     return rows
+
+
+def _explain(name: str) -> Explanation | None:
+    # imported here, because tables in the terminal do without torch
+    from gan_lab.metrics.explanations import explain
+
+    return explain(name)
 
 
 def _describe_protocol(score: Score) -> list[tuple[str, str]]:
@@ -136,7 +169,9 @@ def _summarize_scores(run: Run) -> Verdict | None:
         if last is not None:
             change = _describe_change(run, name, best, last.value)
             sentence += f" Last checkpoint: {format_number(last.value)}{change}."
-    return Verdict(format_number(best), _format_caption(run, name), [sentence])
+    reference = format_number(run.scores[name].reference)
+    caption = _format_caption(run, name)
+    return Verdict(format_number(best), caption, [sentence], reference, _explain(name))
 
 
 def _summarize_curve(run: Run) -> Verdict | None:
@@ -153,7 +188,9 @@ def _summarize_curve(run: Run) -> Verdict | None:
     if images != points[-1][0]:
         details += f" Latest: {format_number(points[-1][1])}."
     explanation = "Measured during training; the final evaluation is still missing."
-    return Verdict(format_number(best), _format_caption(run, name), [details, explanation])
+    reference = format_number(run.real_vs_real.get(name))
+    caption = _format_caption(run, name)
+    return Verdict(format_number(best), caption, [details, explanation], reference, _explain(name))
 
 
 def _format_caption(run: Run, name: str) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from gan_lab.runs import exports
+from gan_lab.runs import exports, snapshots
+from gan_lab.runs.run_search import suggest_runs
 from gan_lab.utils.errors import UserError, first_line
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this lab or an export.
+    """Read a checkpoint of this lab, an export or a StyleGAN2 snapshot.
 
     Only tensors and plain values are unpickled, so that no code in the file runs.
 
@@ -29,6 +30,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     if path.name == exports.CONFIG:
         return exports.read_export(path)
+    if snapshots.is_snapshot(path):
+        return snapshots.read_snapshot(path)
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if (
@@ -92,8 +95,9 @@ def find_checkpoint(run: Path, weights: str = "best") -> Path:
 
     Args:
         run: A run folder, an export or a file.
-        weights: best, last or another name of a checkpoint. A training that was killed before its
-            first evaluation has no best checkpoint: then it is the newest one, with a warning.
+        weights: best, last, raw (the last checkpoint, for its weights without EMA), a number of
+            training images, or another name of a checkpoint. A training that was stopped before
+            its first evaluation has no best checkpoint: then it is the newest one, with a warning.
 
     Raises:
         UserError: There is no checkpoint.
@@ -102,21 +106,23 @@ def find_checkpoint(run: Path, weights: str = "best") -> Path:
         return run / exports.CONFIG
     if not run.is_dir():
         path = run
+    elif weights.isdecimal():
+        path = _find_by_images(run, int(weights))
     else:
-        path = run / "checkpoints" / f"{weights}.ckpt"
-        if weights in ("best", "last") and not path.is_file():
+        name = "last" if weights == "raw" else weights
+        path = run / "checkpoints" / f"{name}.ckpt"
+        if name in ("best", "last") and not path.is_file():
             path = _find_newest(path)
             if weights == "best" and path.is_file():
                 warnings.warn(
-                    f"{run} has no best.ckpt, because it has not been evaluated yet. Using "
-                    f"{path.name}",
+                    f"{run} has no best.ckpt, because it has not been evaluated yet. Using the "
+                    f"newest checkpoint, {path.name}",
                     stacklevel=2,
                 )
     if not path.is_file():
-        raise UserError(
-            f"There is no checkpoint {path}. Train the run first, or name its folder "
-            "runs/<experiment>/<id>."
-        )
+        is_run = (run / "config.yaml").is_file()
+        remedy = "Train the run first" if is_run else suggest_runs(run)
+        raise UserError(f"There is no checkpoint {path}. {remedy}")
     return path
 
 
@@ -125,3 +131,21 @@ def _find_newest(missing: Path) -> Path:
     numbered = sorted(missing.parent.glob("iteration-*.ckpt"), reverse=True)
     candidates = [missing.with_name("last.ckpt"), *numbered]
     return next((path for path in candidates if path.is_file()), missing)
+
+
+def _find_by_images(run: Path, images: int) -> Path:
+    """Find the checkpoint after a number of training images. Raises UserError if there is none."""
+    # run.py imports this module
+    from gan_lab.runs.run import Run
+
+    opened = Run(run)
+    batch_size = int(opened.values["data.batch_size"])
+    # last.ckpt is one of the numbered ones
+    paths = [path for name, path in opened.checkpoints.items() if name != "last"]
+    by_images = {read_checkpoint(path)["iteration"] * batch_size: path for path in paths}
+    if images not in by_images:
+        present = ", ".join(f"{count:,}" for count in sorted(by_images)) or "none"
+        raise UserError(
+            f"{run} has no checkpoint after {images:,} images. Choose one of: {present}"
+        )
+    return by_images[images]

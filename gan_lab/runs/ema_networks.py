@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from gan_lab import networks
 from gan_lab.config.loading import family_class
@@ -12,7 +16,12 @@ from gan_lab.networks.layers import Network
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.exports import CONFIG
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import name_run
+from gan_lab.runs.snapshots import is_snapshot
 from gan_lab.utils.errors import UserError
+
+# Length of a digest of weights, which distinguishes checkpoints.
+DIGEST_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
@@ -35,13 +44,39 @@ class EMANetworks:
     values: dict[str, Any]
     levels: list[float]
 
+    def compute_digest(self) -> str:
+        """Compute a digest of the weights, which is the same for a checkpoint and its export."""
+        digest = hashlib.sha256()
+        for name, network in sorted(self.networks.items()):
+            for key, value in network.state_dict().items():
+                digest.update(f"{name}.{key}".encode())
+                digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:DIGEST_CHARACTERS]
+
+    def describe_source(self) -> dict[str, Any]:
+        """Describe the weights for the record of an image, see ``utils/provenance.py``."""
+        folder = self.checkpoint.parent.parent
+        if self.checkpoint.name == CONFIG:
+            run, weights = self.checkpoint.resolve().parent.name, "export"
+        elif (folder / "config.yaml").is_file():
+            run, weights = name_run(folder), self.checkpoint.stem
+        else:
+            run, weights = self.checkpoint.name, "checkpoint"
+        return {
+            "run": run,
+            "weights": weights,
+            "iteration": self.iteration,
+            "digest": self.compute_digest(),
+        }
+
 
 def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
-    """Load the EMA networks of a run folder, a checkpoint file or an export.
+    """Load the EMA networks of a run folder, a checkpoint file, an export or a snapshot.
 
     Args:
-        path: The run folder, checkpoint or export.
-        weights: The checkpoint of a run folder, best or last.
+        path: The run folder, checkpoint, export or StyleGAN2 snapshot.
+        weights: best, last, raw (without EMA) or a number of training images; see
+            ``find_checkpoint``.
 
     Raises:
         UserError: There is no such checkpoint, it has no generator, or it does not fit this lab.
@@ -54,12 +89,11 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
     if "generator" not in content["recipes"]:
         names = ", ".join(content["recipes"]) or "none"
         raise UserError(f"{checkpoint} has no generator. Its networks: {names}")
-    loaded = {}
     with explain_mismatch(checkpoint):
-        for name, recipe in content["recipes"].items():
-            network = networks.from_recipe(recipe)
-            network.load_state_dict(content["ema"][name])
-            loaded[name] = network.float().requires_grad_(False).eval()
+        chosen = content["ema"]
+        if weights == "raw":
+            chosen = {name: _select_raw(content, name, checkpoint) for name in content["recipes"]}
+        loaded = build_networks(content["recipes"], chosen)
         classes = content["recipes"]["generator"]["arguments"].get("classes", 0)
         # An export is not trusted: it must not name code to import.
         known = (
@@ -73,16 +107,53 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
             if checkpoint.name == CONFIG
             else values.get("data.levels")
         )
-    if len(class_names) != classes:
-        class_names = [str(i) for i in range(classes)]
     return EMANetworks(
-        checkpoint, loaded, class_names, content["iteration"], values, [*(levels or [])]
+        checkpoint,
+        loaded,
+        name_classes(class_names, classes),
+        content["iteration"],
+        values,
+        [*(levels or [])],
     )
+
+
+def build_networks(
+    recipes: Mapping[str, Any], weights: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Network]:
+    """Build networks from their recipes and weights, float32 on the CPU in evaluation mode."""
+    built = {}
+    for name, recipe in recipes.items():
+        network = networks.from_recipe(recipe)
+        network.load_state_dict(weights[name])
+        built[name] = network.float().requires_grad_(False).eval()
+    return built
+
+
+def _select_raw(content: Mapping[str, Any], name: str, checkpoint: Path) -> dict[str, Tensor]:
+    """Select the raw weights of a network from a checkpoint."""
+    prefix = f"{name}."
+    raw = {
+        key.removeprefix(prefix): value
+        for key, value in content["state_dict"].items()
+        if key.startswith(prefix)
+    }
+    if not raw:
+        raise UserError(f"{checkpoint} has only EMA weights. Omit weights=raw")
+    return raw
+
+
+def name_classes(names: Sequence[str], classes: int) -> list[str]:
+    """Return the names of a generator's classes; their indices if the names are not known."""
+    return list(names) if len(names) == classes else [str(i) for i in range(classes)]
 
 
 def _read_values(checkpoint: Path) -> dict[str, Any]:
     """Read the flat config of a checkpoint's run; empty for an export or a separate file."""
     folder = checkpoint.parent.parent
-    if checkpoint.name == CONFIG or not (folder / "config.yaml").is_file():
+    if (
+        checkpoint.name == CONFIG
+        or is_snapshot(checkpoint)
+        or not (folder / "config.yaml").is_file()
+    ):
         return {}
     return Run(folder).values

@@ -11,7 +11,14 @@ import torch
 
 from gan_lab import __version__
 
+# set by the Makefile
+MAKE_VARIABLE = "GAN_LAB_STARTED_BY"
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "wandb")
+
+
+def is_started_by_make() -> bool:
+    """Return whether the Makefile of the repository started this process."""
+    return os.environ.get(MAKE_VARIABLE) == "make"
 
 
 def describe_environment() -> str:

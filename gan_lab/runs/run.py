@@ -18,8 +18,8 @@ from gan_lab.config.renames import FORMAT, pop_format
 from gan_lab.config.schema import Config, leaves
 from gan_lab.config.values import convert, format_value, is_null, is_text, list_kinds
 from gan_lab.runs.alert import Alert
-from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.results import WEIGHTS, Score, read_summary
+from gan_lab.runs.run_search import suggest_runs
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_json, read_rows
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # Pairs of images seen and value, which may be NaN or Inf.
 Points = list[tuple[int, float]]
 
+# In command.txt, before a command that the Makefile has called.
+MAKE_MARK = "make: "
 # Keys that may be overridden for an existing run, in addition to those under metrics. They locate
 # its data, or say how to read them; data that are read differently have another fingerprint.
 DATA_KEYS = ("data.root", "data.layout", "data.levels", "data.cache_gb", "data.workers")
@@ -76,11 +78,14 @@ class RestoredRun:
         """Load weights into the family, and return their iteration.
 
         Args:
-            weights: One of ``WEIGHTS``, or the name of another checkpoint. ``raw`` loads the raw
-                weights of the last checkpoint, every other name the EMA weights.
+            weights: One of ``WEIGHTS``, a number of training images, or the name of another
+                checkpoint. ``raw`` loads the raw weights of the last checkpoint, everything else
+                the EMA weights.
         """
-        name = "last" if weights == "raw" else weights
-        checkpoint = read_checkpoint(find_checkpoint(self.run.path, name))
+        # imported here, because lists of runs do without torch
+        from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
+
+        checkpoint = read_checkpoint(find_checkpoint(self.run.path, weights))
         with explain_mismatch(self.run.path):
             self.family.load_state_dict(checkpoint["state_dict"])
             if weights != "raw":
@@ -194,6 +199,12 @@ class Run:
         except ValueError:
             # Older versions wrote arguments without quotes.
             return command.split()
+
+    @property
+    def started_by_make(self) -> bool:
+        """True if the last command was a target of the Makefile."""
+        lines = _read_lines(self.path / "command.txt")
+        return bool(lines) and lines[-1].partition("gan-lab ")[0].endswith(MAKE_MARK)
 
     @cached_property
     def environment(self) -> list[str]:
@@ -350,6 +361,7 @@ class Run:
     def images(self) -> int:
         """Training images seen, according to the last record."""
         recorded = [points[-1][0] for points in self.history.values()]
+        recorded += [images for images, _ in self.grids[-1:]]
         return max([self.summary.get("images", 0), *recorded])
 
     @property
@@ -399,7 +411,8 @@ class Run:
             overrides: Overrides of ``DATA_KEYS`` and of keys under ``metrics.``.
             data: The run's data module, if it is loaded; or the data set from Python on which the
                 run was trained (``gan_lab.train(data=...)``).
-            weights: One of ``WEIGHTS``; None leaves the family untrained.
+            weights: One of ``WEIGHTS`` or a number of training images; None leaves the family
+                untrained.
 
         Raises:
             UserError: An override is not allowed, the data have changed since the run began, or
@@ -437,28 +450,33 @@ class Run:
         config = self._parse([*members, loading.parse_overrides(pairs)])
         return loading.expand_homes(config)
 
-    def generator(self, device: str = "cpu") -> TrainedGenerator:
-        """Load the generator with its EMA weights, like ``gan_lab.load_generator``."""
+    def generator(self, device: str = "cpu", weights: str = "best") -> TrainedGenerator:
+        """Load the generator, like ``gan_lab.load_generator``."""
         from gan_lab.inference.sampling import load_generator
 
-        return load_generator(self.path, device=device)
+        return load_generator(self.path, weights, device)
 
-    def sample(self, n: int = 16, label: int | str | None = None, seed: int = 0) -> Tensor:
+    def sample(
+        self, n: int = 16, label: int | str | None = None, seed: int = 0, weights: str = "best"
+    ) -> Tensor:
         """Generate the images of ``gan-lab sample``, float32 [n, C, H, W] in [-1, 1].
+
+        ``weights`` is best, last, raw or a number of training images. Without a best checkpoint,
+        best is the newest one.
 
         Raises:
             UserError: There is no checkpoint, no such label, or the run translates images.
         """
         from gan_lab.inference.sampling import load_generator
 
-        return load_generator(self.path, exact=True)(n, label, seed)
+        return load_generator(self.path, weights, exact=True)(n, label, seed)
 
-    def sample_grid(self, n: int = 64, seed: int = 0) -> Image.Image:
+    def sample_grid(self, n: int = 64, seed: int = 0, weights: str = "best") -> Image.Image:
         """Generate n samples as one image, with 10 per row if the run has classes, else 8."""
         from gan_lab.images import draw_grid
         from gan_lab.inference.sampling import load_generator
 
-        generator = load_generator(self.path, exact=True)
+        generator = load_generator(self.path, weights, exact=True)
         return draw_grid(generator(n, seed=seed), min(n, generator.columns))
 
     def report(self, out: str | Path | None = None, overwrite: bool = True) -> Path:
@@ -520,12 +538,9 @@ def _read_values(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         problem = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
-        raise UserError(
-            f"{folder} is not a run folder: {problem}. Name a folder such as "
-            "runs/<experiment>/<run id>."
-        )
+        raise UserError(f"{folder} is not a run folder: {problem}. {suggest_runs(folder)}")
     try:
-        tree = plain_yaml.read_file(path)
+        tree = plain_yaml.read_file(path, is_generated=True)
     except UserError as error:
         raise UserError(f"{path} is damaged: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(tree, dict):

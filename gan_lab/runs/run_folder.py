@@ -20,9 +20,9 @@ from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.renames import FORMAT
 from gan_lab.config.schema import USER_FOLDERS, Config, leaves
 from gan_lab.config.values import format_value
-from gan_lab.runs.environment import describe_environment
+from gan_lab.runs.environment import describe_environment, is_started_by_make
 from gan_lab.runs.results import WEIGHTS
-from gan_lab.runs.run import Run
+from gan_lab.runs.run import MAKE_MARK, Run
 from gan_lab.runs.run_files import clear_run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER, make_file_name, write_text
@@ -52,6 +52,8 @@ RESUMABLE_KEYS = (
 # Resumable keys that say how the data are read. Another reading has another fingerprint, so a run
 # resumes only with its own data. A user who sets them wants another run.
 READING_KEYS = ("data.layout", "data.levels")
+# lock files that this process holds
+_held_locks: set[Path] = set()
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class RunFolder:
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(
                 f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  "
+                f"{MAKE_MARK if is_started_by_make() else ''}"
                 f"{shlex.join(['gan-lab', *overrides])}\n"
             )
         write_text(folder / "environment.txt", describe_environment())
@@ -142,6 +145,24 @@ class RunFolder:
             return None
         return None if find_differences(run.config, config) else run
 
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    @property
+    def is_locked_elsewhere(self) -> bool:
+        """True if another process on this machine is training this run."""
+        if self._lock_path.resolve() in _held_locks or not self._lock_path.is_file():
+            return False
+        try:
+            with FileLock(self._lock_path).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            # the folder of someone else
+            return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock this folder during a training.
@@ -150,7 +171,7 @@ class RunFolder:
             UserError: Another process has locked it.
             OSError: The lock file cannot be written.
         """
-        path = self.path.with_name(f".{self.path.name}.lock")
+        path = self._lock_path
         lock = FileLock(path)
         try:
             # before the folder of the lock: only a new root is marked
@@ -165,14 +186,21 @@ class RunFolder:
             raise OSError(
                 f"{path.parent} cannot be written: {error.strerror}. Choose another run.root."
             ) from None
+        _held_locks.add(path.resolve())
         try:
             yield
         finally:
+            _held_locks.discard(path.resolve())
             lock.release()
 
 
 # --------------------------------------------------------------------------------------------------
 # names
+
+
+def name_run(folder: Path) -> str:
+    """Return ``experiment/id`` of a run folder, which contains no path of this machine."""
+    return "/".join(folder.resolve().parts[-2:])
 
 
 def is_resumable(key: str) -> bool:

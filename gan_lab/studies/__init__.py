@@ -21,13 +21,24 @@ from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import find_shipped_folder
 
 BUDGETS = ("quick", "full")
+# Two seeds have too few degrees of freedom for a test.
+MIN_SEEDS_OF_LOOK = 3
 
 
 @dataclass
 class Prediction:
     """The mean of a value of one arm is above or below another arm's, or a bound.
 
-    ``by`` is the least distance; a negative one tolerates that much in the other direction.
+    Attributes:
+        value: Name of the value.
+        arm: The arm that the prediction is about.
+        relation: ``above`` or ``below``.
+        other: The arm that it is compared with; None if there is a bound.
+        bound: The number that it is compared with.
+        by: The least distance; a negative one tolerates that much in the other direction. It is a
+            difference of logarithms for distances and in units of the value otherwise.
+        margin: The largest difference that counts as no effect, in the units of ``by``; None: the
+            absence of an effect is not tested.
     """
 
     value: str
@@ -36,6 +47,7 @@ class Prediction:
     other: str | None = None
     bound: float | None = None
     by: float = 0.0
+    margin: float | None = None
 
     @property
     def reference(self) -> str | None:
@@ -44,23 +56,41 @@ class Prediction:
 
     def __str__(self) -> str:
         """Format on one line, as in: fd_digits: gan below dcgan."""
-        margin = f" by at least {self.by:g}" if self.by else ""
-        return f"`{self.value}`: {self.arm} {self.relation} {self.reference}{margin}"
+        by = f" by at least {self.by:g}" if self.by else ""
+        margin = f" (no effect: within {self.margin:g})" if self.margin is not None else ""
+        return f"`{self.value}`: {self.arm} {self.relation} {self.reference}{by}{margin}"
 
 
 @dataclass
 class Budget:
-    """Size of a study.
+    """Size of a study, fixed or group-sequential.
+
+    A group-sequential design tests after ``seeds`` seeds of each arm, and adds ``step`` seeds until
+    every prediction is decided or ``max_seeds`` are measured.
 
     Attributes:
-        seeds: Number of seeds of each arm.
+        seeds: Number of seeds of each arm, at the first look of a sequential design.
         first_seed: The first of them; not 0 if a pilot used the seeds from 0 on.
         words: Arguments that are appended to those of every arm.
+        step: Number of seeds between two looks; 0: a fixed design.
+        max_seeds: Number of seeds of each arm at the last look of a sequential design.
+        spending: How the looks share the error probability: ``obrien_fleming`` spends most of it at
+            the last look, ``pocock`` about as much at each.
     """
 
     seeds: int = 3
     first_seed: int = 0
     words: str = ""
+    step: int = 0
+    max_seeds: int = 0
+    spending: Literal["obrien_fleming", "pocock"] = "obrien_fleming"
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The number of seeds of each arm at each look."""
+        if self.step == 0:
+            return (self.seeds,)
+        return tuple(range(self.seeds, self.max_seeds + 1, self.step))
 
 
 @dataclass
@@ -80,6 +110,7 @@ class Study:
         quick: The small budget, for a demonstration.
         full: The budget that the verdict is based on.
         not_shown: What does not follow from the study.
+        known_before: Which results about the arms were known when the predictions were recorded.
         name: Name of the file, without its suffix.
     """
 
@@ -95,6 +126,7 @@ class Study:
     quick: Budget = field(default_factory=Budget)
     full: Budget = field(default_factory=Budget)
     not_shown: str = ""
+    known_before: str = ""
     name: str = ""
 
     def get_budget(self, name: str) -> Budget:
@@ -112,14 +144,22 @@ class Study:
         """Hash the design: claim, prediction, measure, arms, predictions and budget.
 
         Results are stored with these 16 hexadecimal digits, so that results of another design are
-        rejected.
+        rejected. ``fingerprints.py`` hashes what the design refers to: configs and measure.
         """
         design = {
             key: value
             for key, value in asdict(self).items()
             if key in ("claim", "prediction", "measure", "arms", "predictions")
         }
-        text = json.dumps(design | {"budget": asdict(self.get_budget(budget))}, sort_keys=True)
+        chosen = asdict(self.get_budget(budget))
+        # Keys that a fixed design without margins does not use are left out, so that its
+        # fingerprint is the one from before these keys existed.
+        for prediction in design["predictions"]:
+            if prediction["margin"] is None:
+                del prediction["margin"]
+        if not chosen["step"]:
+            chosen = {key: chosen[key] for key in ("seeds", "first_seed", "words")}
+        text = json.dumps(design | {"budget": chosen}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -176,7 +216,7 @@ def _validate(study: Study, path: Path) -> None:
     missing = [key for key in required if not getattr(study, key)]
     if missing:
         raise UserError(f"{path}: missing keys: {', '.join(missing)}. Add them to the file")
-    measures.find(study.measure)
+    measures.check_name(study.measure)
     for text in (*study.arms.values(), study.quick.words, study.full.words):
         split_arguments(text)
     for prediction in study.predictions:
@@ -185,9 +225,32 @@ def _validate(study: Study, path: Path) -> None:
                 f"{path}: the prediction about {prediction.value} needs either other or bound. "
                 "Set one of the two"
             )
+        if prediction.margin is not None and (prediction.margin <= 0 or prediction.by < 0):
+            raise UserError(
+                f"{path}: the prediction about {prediction.value} has margin={prediction.margin:g} "
+                f"and by={prediction.by:g}. A margin is larger than 0, and needs a by of 0 or more"
+            )
         for arm in (prediction.arm, prediction.other):
             if arm is not None and arm not in study.arms:
                 raise UserError(
                     f"{path}: unknown arm in a prediction: {arm}. "
                     f"The arms are {', '.join(study.arms)}"
                 )
+    for name in BUDGETS:
+        _validate_looks(study.get_budget(name), f"{path}: {name}")
+
+
+def _validate_looks(budget: Budget, label: str) -> None:
+    if budget.step == 0 and budget.max_seeds == 0:
+        return
+    if budget.step < 1 or budget.seeds < MIN_SEEDS_OF_LOOK or budget.max_seeds <= budget.seeds:
+        raise UserError(
+            f"{label}: seeds={budget.seeds}, step={budget.step}, max_seeds={budget.max_seeds}. A "
+            f"sequential design needs seeds of {MIN_SEEDS_OF_LOOK} or more, a step of 1 or more, "
+            "and max_seeds larger than seeds"
+        )
+    if budget.looks[-1] != budget.max_seeds:
+        raise UserError(
+            f"{label}: max_seeds={budget.max_seeds} is no look. Set it to seeds={budget.seeds} plus "
+            f"a multiple of step={budget.step}"
+        )

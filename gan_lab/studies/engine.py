@@ -19,7 +19,7 @@ from gan_lab.config import loading
 from gan_lab.config.values import split_arguments
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
-from gan_lab.studies import Study, measures
+from gan_lab.studies import Study, measures, provenance, verdict
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
@@ -32,7 +32,8 @@ logger = logging.getLogger("gan_lab")
 def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
     """Make the missing measurements of a study below ``root``.
 
-    A killed study resumes with the measurement, and the training, that was interrupted.
+    A killed study resumes with the measurement, and the training, that was interrupted. A
+    sequential design is judged at each look, and ends as soon as every prediction is decided.
 
     Args:
         study: The study.
@@ -46,8 +47,22 @@ def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
     Raises:
         UserError: The budget is unknown, or a training failed.
     """
-    fingerprint = study.compute_fingerprint(budget)
-    measurements = _list_measurements(study, budget, root)
+    looks = study.get_budget(budget).looks
+    for seeds in looks:
+        if not _measure_up_to(study, budget, root, seeds, wait):
+            return False
+        if len(looks) > 1:
+            results = _read_measurements(study, budget, root, seeds)
+            logger.info(f"{study.name} ({budget}), {verdict.describe_look(study, budget, results)}")
+            if not verdict.needs_more_seeds(study, budget, results):
+                break
+    return True
+
+
+def _measure_up_to(study: Study, budget: str, root: Path, seeds: int, wait: bool) -> bool:
+    """Make the missing measurements of the first seeds; return True if all are complete."""
+    fingerprint = provenance.compute_fingerprint(study, budget)
+    measurements = _list_measurements(study, budget, root, seeds)
     for number, (arm, seed, path) in enumerate(measurements, 1):
         if _read_measurement(path, fingerprint) is not None:
             continue
@@ -71,39 +86,66 @@ def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
     return all(_read_measurement(path, fingerprint) is not None for _, _, path in measurements)
 
 
-def collect(study: Study, budget: str, root: Path) -> None:
-    """Write one file of results from the measurements. Raises UserError if one is missing."""
-    fingerprint = study.compute_fingerprint(budget)
+def _read_measurements(study: Study, budget: str, root: Path, seeds: int) -> Results:
+    """Read the values of the first seeds of each arm; raise UserError if one is missing."""
     results: Results = {arm: [] for arm in study.arms}
-    seconds = 0.0
-    runs: list[str] = []
-    for arm, _, path in _list_measurements(study, budget, root):
+    for arm, measured in _list_complete_measurements(study, budget, root, seeds):
+        results[arm].append(measured["values"])
+    return results
+
+
+def _list_complete_measurements(
+    study: Study, budget: str, root: Path, seeds: int
+) -> list[tuple[str, dict[str, Any]]]:
+    fingerprint = provenance.compute_fingerprint(study, budget)
+    found = []
+    for arm, _, path in _list_measurements(study, budget, root, seeds):
         measured = _read_measurement(path, fingerprint)
         if measured is None:
             raise UserError(f"missing measurement: {path}. Run the study {study.name} to the end")
-        results[arm].append(measured["values"])
-        seconds += measured["seconds"]
-        runs += measured.get("runs", [])
+        found.append((arm, measured))
+    return found
+
+
+def collect(study: Study, budget: str, root: Path) -> None:
+    """Write one file of results from the measurements. Raises UserError if one is missing."""
+    looks = study.get_budget(budget).looks
+    for seeds in looks:
+        results = _read_measurements(study, budget, root, seeds)
+        if len(looks) == 1 or not verdict.needs_more_seeds(study, budget, results):
+            break
+    measurements = [
+        measured for _, measured in _list_complete_measurements(study, budget, root, seeds)
+    ]
+    runs = [run for measured in measurements for run in measured.get("runs", [])]
     recorded = {
         "study": study.name,
         "budget": budget,
-        "fingerprint": fingerprint,
+        "fingerprint": study.compute_fingerprint(budget),
         "results": results,
     }
+    cost = {"seconds": round(sum(measured["seconds"] for measured in measurements))}
     path = root / "studies" / study.name / f"{budget}.json"
     write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n")
-    write_text(path.with_suffix(".cost.json"), json.dumps({"seconds": round(seconds)}) + "\n")
+    measured_with = provenance.describe_measurement(study, budget)
+    # measurements that were made before an update of a library keep its old version
+    measured_with["versions"] = provenance.merge_versions(
+        [measured["versions"] for measured in measurements]
+    )
+    write_text(path.with_suffix(".measured.json"), json.dumps(measured_with, indent=1) + "\n")
+    write_text(path.with_suffix(".cost.json"), json.dumps(cost) + "\n")
     write_text(path.with_suffix(".runs.json"), json.dumps([*dict.fromkeys(runs)]) + "\n")
 
 
-def _list_measurements(study: Study, budget: str, root: Path) -> list[tuple[str, int, Path]]:
-    """List arm, seed and file of every measurement; every arm gets its first seed early."""
-    chosen = study.get_budget(budget)
+def _list_measurements(
+    study: Study, budget: str, root: Path, seeds: int
+) -> list[tuple[str, int, Path]]:
+    """List arm, seed and file of the first seeds; every arm gets its first seed early."""
+    first = study.get_budget(budget).first_seed
     folder = root / "studies" / study.name / budget
-    seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     return [
         (arm, seed, folder / f"{make_file_name(f'{arm}-seed{seed}')}.json")
-        for seed in seeds
+        for seed in range(first, first + seeds)
         for arm in study.arms
     ]
 
@@ -116,9 +158,10 @@ def _measure_arm(study: Study, budget: str, root: Path, arm: str, seed: int, pat
         Arm(arm, arguments, seed, _make_trainer(root, seed, clock))
     )
     measured = {
-        "fingerprint": study.compute_fingerprint(budget),
+        "fingerprint": provenance.compute_fingerprint(study, budget),
         "values": _round_values(values),
         "seconds": round(clock.read_seconds(), 1),
+        "versions": provenance.list_versions(),
     }
     runs = [f"{folder.parent.name}/{folder.name}" for folder in clock.runs]
     write_text(path, json.dumps(measured | {"runs": runs}))
@@ -127,9 +170,8 @@ def _measure_arm(study: Study, budget: str, root: Path, arm: str, seed: int, pat
 @contextmanager
 def start_workers(command: Sequence[str], workers: int) -> Iterator[None]:
     """Run a command in ``workers`` - 1 other processes, which are stopped at the end."""
-    if workers > 1:
-        # The processes divide the cores among them.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    # Trainings of this process inherit it too.
+    os.environ |= process.share_cores(workers)
     others = [process.start(command, Path(os.devnull), errors=True) for _ in range(workers - 1)]
     try:
         yield
@@ -142,7 +184,7 @@ def start_workers(command: Sequence[str], workers: int) -> Iterator[None]:
 
 
 def _read_measurement(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Read a measurement of the same design; None if there is none."""
+    """Read a measurement of the same design, configs and code; None if there is none."""
     if not path.is_file():
         return None
     measured: dict[str, Any] = read_json(path)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from gan_lab import studies
 from gan_lab.report.statistics import compare_with_bound
-from gan_lab.studies import BUDGETS, Study, measures, verdict
+from gan_lab.studies import BUDGETS, Study, measures, provenance, verdict
 from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import (
     CONTRADICTED,
     INCONCLUSIVE,
+    NO_EFFECT,
     SUPPORTED,
     VERDICTS,
     JudgedPrediction,
+    count_verdicts,
 )
 from gan_lab.utils.files import read_json, write_text
-from gan_lab.utils.numbers import rounded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Inches. Panels are stacked, so that a phone shows the figure at nearly this size.
 WIDTH_INCHES = 5.0
@@ -40,8 +41,31 @@ STYLE: dict[Any, Any] = {
 SENTENCES = {
     SUPPORTED: "The prediction is **supported**",
     CONTRADICTED: "The prediction is **contradicted**",
+    NO_EFFECT: "The result is **no effect larger than X**",
     INCONCLUSIVE: "The result is **inconclusive**",
 }
+# The rules that all pages share.
+TESTS = """\
+All tests are two-sided, at 5 % for all predictions of a study together. Values are compared on the
+scale of their kind (`gan_lab/report/scales.py`), which `make compare` and sweeps use too:
+
+| kind of score | scale | difference shown as |
+| --- | --- | --- |
+| non-negative distances and ratios (`fd_*`, `fid`, `lpips`, `sharpness`) | logarithm | ratio |
+| rates and accuracies (`recall_*`, `label_accuracy`, `near_copies_*`) | logit; a rate x counts as (1000 x + 0.5) / 1001, so that 0 and 1 have one | odds ratio |
+| correlations and `ssim` | Fisher z of 1000/1001 of the value | difference of z |
+| signed scores (`kd_*`, `psnr`, gains, logarithms), counts and all others | untransformed | difference |
+
+If one value is not on the scale, such as a distance of 0, all stay untransformed. A limit "by at
+least" and a margin of no effect are in units of the rate or correlation itself, so these are then
+untransformed too.
+
+Discrete values (fewer than four distinct ones) are tested by permutation, against a bound by the sign
+test; a margin between two arms of them is not tested. A seed without a value, or two arms that both
+fail (mean precision and recall below 0.1), make a prediction inconclusive. So does a base arm whose
+values are all at a bound of the score (a floor effect or ceiling effect), unless the difference is significant.
+
+A study may add seeds in steps and test after each ([group-sequential designs](../sequential.md))."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +77,16 @@ class RecordedResults:
         results: Values by arm, one entry per seed.
         seconds: Duration of the measurements; None if it was not recorded.
         runs: Folders of the trainings, relative to ``runs`` next to the pages; none in docs.
+        conclusion: What the results say about the claim, written by hand; empty for new results.
+        measured: The record of ``provenance.py``; None if there is none.
     """
 
     budget: str
     results: Results
     seconds: float | None
     runs: list[str]
+    conclusion: str = ""
+    measured: dict[str, Any] | None = None
 
 
 def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
@@ -77,7 +105,11 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
         trained = read_json(runs) if runs.is_file() else []
         # JSON sorts the arms; the page has the order of the study's file.
         ordered = {arm: recorded["results"][arm] for arm in study.arms}
-        found[budget] = RecordedResults(budget, ordered, seconds, trained)
+        conclusion = path.with_suffix(".conclusion.json")
+        says = read_json(conclusion)["text"] if conclusion.is_file() else ""
+        record = path.with_suffix(".measured.json")
+        measured = read_json(record) if record.is_file() else None
+        found[budget] = RecordedResults(budget, ordered, seconds, trained, says, measured)
     return found
 
 
@@ -102,7 +134,8 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
     budget, results = recorded.budget, recorded.results
     judged = verdict.judge_predictions(study, budget, results)
     chosen = study.get_budget(budget)
-    seeds = f"{chosen.seeds} seed{'s' * (chosen.seeds > 1)}"
+    measured = max(len(values) for values in results.values())
+    seeds = f"{measured} seed{'s' * (measured > 1)} per arm"
     columns = list(dict.fromkeys([*_list_predicted_values(study), *study.shown]))
     arms = []
     for arm in study.arms:
@@ -122,28 +155,29 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         f"**Claim:** {study.claim}",
         f"Source: {study.source}.",
         f"**Prediction**, as recorded before the first run: {study.prediction}",
-        f"{SENTENCES[verdict.combine_verdicts(judged)]}: {_count_verdicts(judged)} "
+        f"**Known before:** {study.known_before}" if study.known_before else "",
+        f"**Verdict:** {SENTENCES[verdict.combine_verdicts(judged)]}: {count_verdicts(judged)} "
         f"({budget} edition, {seeds}).",
+        _describe_age(study, recorded),
+        _describe_failures(study, results),
+        f"**What this says about the claim:** {recorded.conclusion}" if recorded.conclusion else "",
         f"![The values of each arm]({study.name}.svg)",
         _format_table(
-            ["prediction", "difference (95 % CI)", "p", "verdict"],
+            ["prediction", "scale", "difference (95 % CI)", "p", "verdict"],
             [_format_prediction(each) for each in judged],
         ),
         _format_table(["arm", *columns], arms),
-        "Each prediction is tested by Welch's t-test, or by Student's against a bound, at 5 % for "
-        "all predictions together (Holm's correction). Discrete values (fewer than four distinct "
-        "ones) are tested by permutation, against a bound by the sign test; a margin between two "
-        f"arms of them is not tested. The p-values and intervals shown are uncorrected. "
-        f"{_describe_power(judged)}".rstrip(),
+        _describe_tests(study, budget, judged),
         f"**Not shown:** {study.not_shown}",
         "## Design",
         design,
         command,
+        _describe_versions(recorded.measured),
     ]
     if recorded.runs:
         reports = [f"- [{run}](../runs/{run}/report.html)" for run in recorded.runs]
         parts += ["The reports of its trainings:", "\n".join(reports)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def render_index(folder: Path) -> str:
@@ -155,48 +189,70 @@ def render_index(folder: Path) -> str:
         study = studies.load(name)
         found = read_results(folder, study)
         title = f"[{study.title}]({name}.md)" if found else study.title
-        concluded, counts, minutes = "", "", ""
+        concluded, counts, minutes, says = "", "", "", ""
         if "full" in found:
             judged = verdict.judge_predictions(study, "full", found["full"].results)
             concluded = verdict.combine_verdicts(judged)
-            counts = _count_verdicts(judged)
+            counts = count_verdicts(judged)
             seconds = found["full"].seconds or 0.0
             total_seconds += seconds
             minutes = f"{seconds / 60:.0f}" if seconds else ""
+            says = found["full"].conclusion
+            if _describe_age(study, found["full"]):
+                counts += ", measured with an older configuration"
         verdicts.append(concluded)
-        rows.append([str(study.chapter), title, study.claim, concluded, counts, minutes])
+        shown = f"**{concluded}** ({counts})" if concluded else ""
+        rows.append(
+            [str(study.chapter), title, study.claim, study.prediction, shown, says, minutes]
+        )
     totals = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS)
     parts = [
         "# Studies",
         "Each study turns a claim of the GAN literature into an experiment. Its predictions, arms "
         "and measure are recorded in `studies/<name>.yaml` before the first run and are not "
-        "changed afterwards. The wording of some claims was revised after the runs.",
+        "changed afterwards. The wording of some claims was revised after the runs. What was known "
+        'about the arms before is on the page, under "Known before".',
         "- **Supported**: every prediction of the study passes a significance test at 5 %.\n"
         "- **Contradicted**: at least one value is significantly on the wrong side of its "
-        "predicted limit.\n"
+        "predicted limit, perhaps since the effect is smaller than predicted.\n"
+        "- **No effect larger than X**: at least one difference is shown to be within a margin X "
+        "that was recorded beforehand, and the other predictions are supported.\n"
         "- **Inconclusive**: no prediction is contradicted, and at least one test is not "
-        "significant, or not possible.",
+        "significant, or not possible. The page says how many seeds would decide.",
         "The verdict is about the predictions in the form tested, not about the claim in general. "
-        "A claim with several parts may have parts with different verdicts: see the predictions "
-        "on its page.",
+        "The last column says what the result means for the claim.",
         f"Full edition of {len(verdicts)} studies: {totals}.",
         "`make study` lists the studies, `make study STUDY=optimum` runs one, `make book` writes "
         "these pages from the results. The quick edition of all, `make study STUDY=all "
         "BUDGET=quick WORKERS=2`, uses small budgets and mostly one seed; it is a demonstration, "
         "and its tests are rarely significant.",
         _format_table(
-            ["", "study", "claim", "verdict", "predictions", "minutes"],
+            [
+                "",
+                "study",
+                "claim",
+                "prediction",
+                "verdict",
+                "what this says about the claim",
+                "minutes",
+            ],
             rows,
         ),
-        "Verdicts, predictions and minutes are those of the full edition. It took "
+        "Verdicts and minutes are those of the full edition. It took "
         f"{total_seconds / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
         "EPYC; `make study STUDY=all WORKERS=2` shares it between two processes.",
+        "## Tests",
+        TESTS,
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def render_figure(study: Study, results: Results) -> str:
     """Return the figure as SVG: the measure's own, or a point for each seed and predicted value."""
+    # half a second, which the list of studies does not need
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
         draw = getattr(measures.find(study.measure), "draw", None)
@@ -248,24 +304,86 @@ def _list_predicted_values(study: Study) -> list[str]:
     return list(dict.fromkeys(prediction.value for prediction in study.predictions))
 
 
-def _count_verdicts(judged: list[JudgedPrediction]) -> str:
-    """Format the number of predictions with each verdict, as in: 2 supported, 1 inconclusive."""
-    verdicts = [each.verdict for each in judged]
-    counts = [(verdicts.count(name), name) for name in VERDICTS]
-    return ", ".join(f"{count} {name}" for count, name in counts if count)
-
-
 def _format_prediction(judged: JudgedPrediction) -> list[str]:
-    effect = judged.effect
+    effect, scale = judged.effect, judged.scale
+    concluded = verdict.format_verdict(judged)
     if effect is None:
-        missing = ", ".join(f"{count} of {arm}" for arm, count in judged.missing.items())
-        reason = f" (seeds without a value: {missing})" if missing else ""
-        return [str(judged.prediction), "", "", judged.verdict + reason]
+        return [str(judged.prediction), "", "", "", concluded]
     sign = 1 if judged.prediction.relation == "above" else -1
     low, high = sorted((sign * effect.low, sign * effect.high))
-    shown = replace(effect, difference=sign * effect.difference, low=low, high=high)
+    shown = scale.format_effect(sign * effect.difference, low, high)
     p = "not tested" if math.isnan(effect.p) else f"{effect.p:.2g}" if effect.p else "< 1e-12"
-    return [str(judged.prediction), str(shown), p, judged.verdict]
+    return [str(judged.prediction), scale.name, shown, p, concluded]
+
+
+def _describe_age(study: Study, recorded: RecordedResults) -> str:
+    """Say whether configs or code have changed since the measurement."""
+    if recorded.measured is None:
+        return (
+            "**Perhaps measured with an older configuration:** the configuration of this "
+            "measurement was not recorded."
+        )
+    changes = provenance.find_changes(study, recorded.budget, recorded.measured)
+    if not changes:
+        return ""
+    return f"**Measured with an older configuration:** {'; '.join(changes)}."
+
+
+def _describe_versions(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return ""
+    if commit := measured.get("reconstructed_from"):
+        return (
+            "The configuration of this measurement was reconstructed later from commit "
+            f"`{commit}`; the versions of libraries were not recorded."
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
+    return f"Measured with {versions}."
+
+
+def _describe_failures(study: Study, results: Results) -> str:
+    """Name the arms whose samples are neither like real images nor varied."""
+    failed = verdict.find_failed_arms(study, results)
+    if not failed:
+        return ""
+    reason = f"mean precision and recall are below {verdict.MAX_FAILED_RATE:g}"
+    if len(failed) == len(study.arms):
+        return (
+            f"**All arms fail:** {reason} in every arm. Which of them is better says nothing about "
+            "the claim."
+        )
+    return f"These arms fail ({reason}): {', '.join(f'`{arm}`' for arm in failed)}."
+
+
+def _describe_tests(study: Study, budget: str, judged: list[JudgedPrediction]) -> str:
+    """Describe the tests of a page, its looks, and what they can detect."""
+    design = study.get_budget(budget)
+    has_margin = any(each.prediction.margin is not None for each in judged)
+    if len(design.looks) > 1 or has_margin:
+        level = "at 5 % for all predictions together, an equal share for each"
+    else:
+        level = "at 5 % for all predictions together (Holm's correction)"
+    sentences = [
+        "Each prediction is tested by Welch's t-test, or by Student's against a bound, "
+        f"{level}, on the [scale](README.md#tests) of its score.",
+    ]
+    if has_margin:
+        sentences.append(
+            "The absence of an effect is tested by two one-sided tests within the margin."
+        )
+    if len(design.looks) > 1:
+        at = ", ".join(map(str, design.looks))
+        spending = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}[design.spending]
+        stopped = ", ".join(
+            f"{each.seeds} seeds for `{each.prediction.value}` ({each.prediction.arm})"
+            for each in judged
+        )
+        sentences.append(
+            f"The design is group-sequential: looks at {at} seeds per arm, with {spending}-like "
+            f"alpha spending. The verdicts are those of the first deciding look: {stopped}."
+        )
+    sentences.append("The p-values and intervals shown are uncorrected.")
+    return " ".join([*sentences, _describe_power(judged)]).rstrip()
 
 
 def _describe_power(judged: list[JudgedPrediction]) -> str:
@@ -276,13 +394,13 @@ def _describe_power(judged: list[JudgedPrediction]) -> str:
     if not tested:
         return ""
     smallest = "; ".join(
-        f"{rounded(each.detectable_difference, 2)} of `{each.prediction.value}` "
-        f"({each.prediction.arm})"
+        f"{each.scale.format_difference(each.detectable_difference, '', 2)} "
+        f"(`{each.prediction.value}` of {each.prediction.arm})"
         for each in tested
     )
     return (
         "With standard deviations like these, the test has a power of at least 80 % for these "
-        f"distances from the predicted limit: {smallest}."
+        f"distances from the predicted limit, on the scale of each: {smallest}."
     )
 
 

@@ -11,6 +11,7 @@ from gan_lab.config.schema import Config
 from gan_lab.config.values import format_overrides
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.numbers import format_count, format_duration
 
 
 def check_values(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
@@ -81,9 +82,11 @@ def check(sweep: Sweep, overrides: Sequence[str] = (), limit: int | None = None)
     console.print(table)
     config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
     goal = "higher is better" if sweep.maximize else "lower is better"
+    each = f"each of {config.evaluations} evaluations"
+    if config.evaluations == 1:
+        each = "the one evaluation"
     lines = [
-        f"Metric: {sweep.metric} ({goal}), logged at each of {config.evaluations} evaluations "
-        "of a trial",
+        f"Metric: {sweep.metric} ({goal}), logged at {each} of a trial",
         _describe_halving(sweep, config),
         _describe_duration(sweep, _measure_trial(sweep, overrides, config), limit),
     ]
@@ -119,9 +122,9 @@ def _describe_duration(sweep: Sweep, seconds: float, limit: int | None) -> str:
     trials = limit or sweep.run_cap or (len(sweep.grid_points()) if sweep.method == "grid" else 0)
     total = "Without run_cap or --trials the sweep never ends"
     if trials:
-        hours = trials * seconds / 3600
-        total = f"{trials} consecutive trials, none ended early: about {hours:.1f} hours"
-    return f"One trial, measured on this machine: about {seconds / 60:.1f} minutes. {total}"
+        trials_text = format_count(trials, "consecutive trial")
+        total = f"{trials_text}, none ended early: about {format_duration(trials * seconds)}"
+    return f"One trial, measured on this machine: about {format_duration(seconds)}. {total}"
 
 
 def _measure_trial(sweep: Sweep, overrides: Sequence[str], config: Config) -> float:

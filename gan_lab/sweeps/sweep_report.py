@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import leaves
 from gan_lab.config.values import format_overrides, format_value
+from gan_lab.report.scales import apply_scale
+from gan_lab.runs.environment import is_started_by_make
 from gan_lab.runs.run_folder import to_dict
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import Trials
@@ -108,12 +110,27 @@ def _compute_importances(trials: Trials, complete: int) -> dict[str, float]:
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
             importances = optuna.importance.get_param_importances(
-                trials.study, evaluator=evaluator, params=varied
+                trials.study, evaluator=evaluator, params=varied, target=_read_value(trials)
             )
     except (RuntimeError, ValueError):
         # All values are equal, or no parameter varied.
         return {}
     return {key: share for key, share in importances.items() if math.isfinite(share)}
+
+
+def _read_value(trials: Trials) -> Callable[[FrozenTrial], float]:
+    """Return the function that reads a trial's value on the scale of the metric.
+
+    On the scale of a distance itself, the few trials that diverged would explain all variance.
+    """
+    values = [
+        trial.value
+        for attempts in trials.attempts().values()
+        for trial in attempts
+        if trial.state == TrialState.COMPLETE and trial.value is not None
+    ]
+    scale, _ = apply_scale(trials.sweep.metric, [values])
+    return lambda trial: scale.transform(float(trial.value or 0.0))
 
 
 def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Path) -> Path | None:
@@ -180,7 +197,7 @@ def report(trials: Trials, folder: Path, overrides: Sequence[str]) -> Path:
     _write(page, render(results, path, folder, overrides))
     if path:
         console.print(
-            f"Best configuration: {path}. Train it: make train EXP={path}",
+            f"Best configuration: {path}. Train it: {_format_command(path)}",
             soft_wrap=True,
             highlight=False,
         )
@@ -223,6 +240,11 @@ def format_rounded(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else format_value(value)
 
 
+def _format_command(experiment: Path) -> str:
+    """Format the command that trains an experiment, in the form in which this one was started."""
+    return f"make train EXP={experiment}" if is_started_by_make() else f"gan-lab train {experiment}"
+
+
 def render(results: SweepResult, best: Path | None, folder: Path, overrides: Sequence[str]) -> str:
     """Render the page: one self-contained file with every value escaped."""
     from gan_lab.report import curves, run_page
@@ -248,7 +270,7 @@ def render(results: SweepResult, best: Path | None, folder: Path, overrides: Seq
         keys=[parameter.key for parameter in sweep.parameters],
         shown=format_rounded,
         best=best.read_text(encoding="utf-8") if best else "",
-        command=f"make train EXP={best}" if best else "",
+        command=_format_command(best) if best else "",
         history=draw_history(results),
         folder=str(folder),
     )

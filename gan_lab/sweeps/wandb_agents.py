@@ -34,6 +34,7 @@ def run(
     environment = os.environ | {
         "PATH": f"{interpreter_folder()}{os.pathsep}{os.environ.get('PATH', '')}"
     }
+    environment |= process.share_cores(workers)
     command = [*AGENT, "--project", PROJECT, sweep_id]
     with process.Signals().watched() as signals:
         agents = [process.start(command, environment=environment) for _ in range(workers)]

@@ -22,6 +22,7 @@ from gan_lab.sweeps.trials import ClaimedTrial, Trials
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_rows
+from gan_lab.utils.numbers import format_count
 
 logger = logging.getLogger("gan_lab")
 
@@ -53,6 +54,7 @@ class Worker:
         self.trials = trials
         self.folder = folder
         self.overrides = list(overrides)
+        self._slots = 1
         self._signals = process.Signals()
         self._aborted = threading.Event()
         self._has_announced_wait = False
@@ -65,6 +67,7 @@ class Worker:
         Raises:
             UserError: The first trials all fail, or the storage does not respond.
         """
+        self._slots = slots
         with self._signals.watched():
             # Leaving the pool waits for all slots.
             with ThreadPoolExecutor(slots) as pool:
@@ -165,6 +168,7 @@ class Worker:
         ]
         command = self.sweep.trial_command(claimed.values, overrides, placement)
         environment = {name: value for name, value in os.environ.items() if name != "RUN_ID"}
+        environment |= process.share_cores(self._slots)
         child = process.start(command, log, environment)
         logger.info(f"Started trial {claimed.number}: {' '.join(format_overrides(claimed.values))}")
         return child
@@ -208,7 +212,8 @@ class Worker:
             logger.info(f"Trial {number} is complete: best {metric} {best:.4g}")
         elif ending == "pruned":
             self.trials.finish(claimed, TrialState.PRUNED, best)
-            logger.info(f"Trial {number} was ended early after {len(scores)} evaluations")
+            count = format_count(len(scores), "evaluation")
+            logger.info(f"Trial {number} was ended early after {count}")
         elif ending == "stopped":
             self.trials.requeue(claimed)
         elif code < 0 or code > 128:

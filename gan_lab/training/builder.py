@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from torch import nn
 from gan_lab import data as datasets
 from gan_lab import device, seeding
 from gan_lab.config import loading
+from gan_lab.config.extensions import find_class
 from gan_lab.config.schema import Config, with_values
 from gan_lab.config.values import check_names
 from gan_lab.data.base import GANDataModule
@@ -28,7 +30,7 @@ from gan_lab.distributed import ddp_strategy, detect
 from gan_lab.distributed.lightning_internals import leave_signals_alone
 from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
-from gan_lab.metrics.evaluator import build_evaluator
+from gan_lab.metrics.evaluator import build_evaluator, build_setting
 from gan_lab.runs.run_folder import RunFolder, to_dict
 from gan_lab.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.training.callbacks.csv_logger import CSVLogger
@@ -37,12 +39,14 @@ from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.finite_check import FiniteCheck
 from gan_lab.training.callbacks.health import Health
+from gan_lab.training.callbacks.live_page import LivePage
 from gan_lab.training.callbacks.notebook_display import NotebookDisplay, in_notebook
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.progress_bar import ProgressBar, ProgressLines
 from gan_lab.training.callbacks.rank_consistency import RankConsistency
 from gan_lab.training.callbacks.sample_grids import SampleGrids
 from gan_lab.training.callbacks.tensorboard_logger import TensorBoardLogger
+from gan_lab.training.callbacks.time_left import TimeLeft
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.training.callbacks.wandb_logger import WandbLogger, is_disabled
 from gan_lab.training.gradient_accumulation import accumulate
@@ -190,28 +194,45 @@ def build(
 
     log_every = config.log.log_every_images
     evaluate_every = config.run.evaluate_every_images
-    grid_every = config.log.grid_every_images or evaluate_every
+    grid_every = config.log.grid_every_images
     progress = Progress(config.data.batch_size, config.iterations)
     ema = EMA(config.ema, progress)
     evaluation = Evaluation(evaluator, headline, evaluate_every, ema, progress)
     sample_grids = SampleGrids(
-        run.path, grid_every, data, family.conditional, config.run.seed, ema, progress, trackers
+        run.path,
+        grid_every,
+        evaluate_every,
+        data,
+        family.conditional,
+        config.run.seed,
+        ema,
+        progress,
+        trackers,
     )
     extractor = extractors.load(extractors.choose_default(data.spec))
     diversity = Diversity(
         log_every,
-        sample_grids.batch,
+        data.health_batch(family.conditional),
         extractor,
         family.conditional,
         config.run.seed,
         ema,
         progress,
+        data.rated_batches(),
     )
     csv_logger = CSVLogger(run.path, log_every, progress, evaluation, trackers)
-    finite_check = FiniteCheck((log_every, grid_every, evaluate_every), ema, progress)
-    health = Health(run.path, progress, csv_logger, trackers)
+    # grids that the clock decides are drawn on rank 0 alone, so they check their own images
+    checked = (
+        (log_every, evaluate_every)
+        if grid_every is None
+        else (log_every, grid_every, evaluate_every)
+    )
+    finite_check = FiniteCheck(checked, ema, progress)
+    health = Health(run.path, progress, csv_logger, trackers, family.adversarial_loss)
     at_start = config.health.on_nan == "rollback"
     checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
+    final_fakes = build_setting(config, family, data, final=True).fakes
+    time_left = TimeLeft(progress, evaluation, final_fakes)
     rank_consistency = RankConsistency(data=data.decoded.fingerprint, budget=config.iterations)
     # Lightning calls them in this order after each iteration: checks precede everything that uses
     # the weights, and the checkpoint includes the state of all others
@@ -226,10 +247,14 @@ def build(
         csv_logger,
         health,
         checkpoint,
+        *load_callbacks(config.run.callbacks),
         *extra,
     ]
+    if config.log.live_page:
+        class_names = list(config.data.class_names)
+        callbacks.append(LivePage(run.path, class_names, ema, progress, sample_grids, time_left))
     if config.log.progress_bar:
-        callbacks.append(build_progress_display(run, progress, csv_logger, evaluation))
+        callbacks.append(build_progress_display(run, progress, csv_logger, evaluation, time_left))
     trainer = build_trainer(config, callbacks, launched)
     detect.check_batch_size(config, launched)
     notes += explain_batch_norm(config, family, launched)
@@ -239,14 +264,45 @@ def build(
     )
 
 
+def load_callbacks(names: Sequence[str]) -> list[Callback]:
+    """Create the callbacks of ``run.callbacks``.
+
+    Raises:
+        UserError: A class does not exist, is no Lightning callback, or needs arguments.
+    """
+    callbacks = []
+    for name in names:
+        callback_class = find_class(name, "run.callbacks")
+        if not (isinstance(callback_class, type) and issubclass(callback_class, Callback)):
+            raise UserError(
+                f"run.callbacks: {name} is not a lightning.pytorch.Callback. Name a subclass"
+            )
+        required = [
+            parameter.name
+            for parameter in inspect.signature(callback_class).parameters.values()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        if required:
+            raise UserError(
+                f"run.callbacks: {name} needs arguments: {', '.join(required)}. Give them defaults"
+            )
+        callbacks.append(callback_class())
+    return callbacks
+
+
 def build_progress_display(
-    run: RunFolder, progress: Progress, csv_logger: CSVLogger, evaluation: Evaluation
+    run: RunFolder,
+    progress: Progress,
+    csv_logger: CSVLogger,
+    evaluation: Evaluation,
+    time_left: TimeLeft,
 ) -> Callback:
     """Build the progress display for a notebook, a terminal or a log file."""
     if in_notebook():
-        return NotebookDisplay(run.path, progress, csv_logger, evaluation)
+        return NotebookDisplay(run.path, progress, csv_logger, evaluation, time_left)
     display = ProgressBar if Console().is_terminal else ProgressLines
-    return display(progress, csv_logger, evaluation)
+    return display(progress, csv_logger, evaluation, time_left)
 
 
 def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
@@ -256,13 +312,22 @@ def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
     log = config.log
     trackers: list[Tracker] = []
     if not is_disabled(log.wandb):
+        labels = {
+            "project": log.wandb_project,
+            "entity": log.wandb_entity,
+            "tags": log.wandb_tags,
+            "notes": log.wandb_notes,
+        }
         trackers.append(
             WandbLogger(
-                log.wandb, run.path, run.experiment, run.id, to_dict(config), log.wandb_artifacts
+                log.wandb, run.path, run.experiment, run.id, to_dict(config), log.wandb_artifacts,
+                labels,
             )
-        )
+        )  # fmt: skip
     if log.tensorboard:
         trackers.append(TensorBoardLogger(run.path))
+    for tracker in trackers:
+        tracker.sends_reals = log.wandb_reals or not config.data.is_own
     return trackers
 
 

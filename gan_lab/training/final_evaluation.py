@@ -27,7 +27,10 @@ from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
 from gan_lab.runs.run import RestoredRun, Run
+from gan_lab.runs.run_folder import name_run
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.numbers import format_duration
+from gan_lab.utils.track import stage
 
 # The slow search for memorized images is logged for more training images than this.
 MIN_LOGGED_IMAGES = 20_000
@@ -68,7 +71,7 @@ def evaluate(
 
     Args:
         folder: The run folder.
-        weights: One of ``WEIGHTS``.
+        weights: One of ``WEIGHTS``, or a number of training images.
         overrides: Where the data is, and ``metrics`` keys that select another protocol; the scores
             of other metrics are kept then.
         ask: Stop if the weights of a metric are missing and the other scores of the selected
@@ -77,8 +80,11 @@ def evaluate(
     Raises:
         UserError: There are no such weights, or ``ask`` stopped the evaluation.
     """
-    if weights not in WEIGHTS:
-        raise UserError(f"weights={weights} is not valid. Choose one of {', '.join(WEIGHTS)}")
+    if weights not in WEIGHTS and not weights.isdecimal():
+        raise UserError(
+            f"weights={weights} is not valid. Choose one of {', '.join(WEIGHTS)}, or a number of "
+            "training images"
+        )
     run = Run(folder)
     # without a best checkpoint the newest one is scored, under its own name
     if weights == "best" and find_checkpoint(folder).stem != "best":
@@ -102,7 +108,7 @@ def score_run(
 
     Args:
         restored: The run; its weights are replaced.
-        weights: One of ``WEIGHTS``.
+        weights: One of ``WEIGHTS``, or a number of training images.
         full: Compute all available metrics instead of those of the evaluations during training.
         keep_others: Keep the other scores of these weights in the summary.
         ask: Stop before a long evaluation without all metrics, see ``evaluate``.
@@ -116,7 +122,13 @@ def score_run(
         logger.info(note)
     log_inception_cost(metrics, setting, family.device)
     evaluator = Evaluator(
-        data, metrics, setting, config.run.seed, shared=False, bar=config.log.progress_bar
+        data,
+        metrics,
+        setting,
+        config.run.seed,
+        shared=False,
+        bar=config.log.progress_bar,
+        stage=f"{weights} weights",
     )
     if ask and setting.missing:
         check_duration(evaluator, family)
@@ -125,11 +137,14 @@ def score_run(
         if weights == "best"
         else "none"
     )
-    described = f"{weights}: {WEIGHTS[weights]}, {iteration}"
+    name = WEIGHTS.get(weights, "EMA weights after these images")
+    described = f"{weights}: {name}, {iteration}"
     scores = score(evaluator, family, described, chosen_on)
     if weights == "best":
-        scores |= neighbor_scores(folder, evaluator, family, described, chosen_on)
-        scores |= leak_scores(evaluator, family, described, chosen_on)
+        with stage("Searching for memorized training images", evaluator.bar):
+            scores |= neighbor_scores(folder, evaluator, family, described, chosen_on)
+        with stage("Measuring augmentation leaks", evaluator.bar):
+            scores |= leak_scores(evaluator, family, described, chosen_on)
         # last, since it loads other weights
         scores |= own_best_scores(restored, evaluator, chosen_on)
     summary: dict[str, Any] = {"experiment": folder.resolve().parent.name, "iteration": iteration}
@@ -170,7 +185,10 @@ def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule)
 def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
     """Score a family; return the entries of ``summary.json`` with their protocols."""
     values = evaluator(family)
-    references = evaluator.compute_references(family.device)
+    with stage("Computing the real-vs-real reference", evaluator.bar):
+        references = evaluator.compute_references(family.device)
+        full_references = evaluator.compute_full_references(family.device)
+        trivial = evaluator.compute_trivial_scores(family.device)
     frechet = {
         metric.extractor.distance
         for metric in evaluator.metrics
@@ -186,12 +204,19 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
         if name in references:
             classes = "as asked for" if evaluator.setting.conditional else "at random"
             entries[name]["protocol"] |= {"floor": references[name], "floor_classes": classes}
+            if name in full_references:
+                entries[name]["protocol"]["floor_of_all"] = full_references[name]
             if name in frechet and references[name] > MAX_REAL_VS_REAL_SHARE * values[name]:
                 entries[name]["note"] = (
                     f"the real-vs-real score is {references[name]:.3g}, more than 10% of this "
                     "value; sample-size bias matters here"
                 )
-    for name, value in evaluator.baselines().items():
+        mean_image = trivial.get(f"{name}_of_mean_image")
+        if mean_image is not None and values[name] >= mean_image:
+            entries[name]["note"] = (
+                f"no better than the mean of the training images, repeated: {mean_image:.4g}"
+            )
+    for name, value in (evaluator.baselines() | trivial).items():
         protocol = evaluator.protocol(name, "none", "none")
         entries[name] = {"value": value, "higher_is_better": None, "protocol": protocol}
     for metric in evaluator.metrics:
@@ -242,7 +267,8 @@ def neighbor_scores(
     values, protocol, pairs = find_neighbors(
         family, data, metric.extractor, evaluator.seed, fakes=_limit_fakes(evaluator)
     )
-    save_grid(pairs, 8, folder / "neighbours.png")
+    record = {"output": "nearest training images", "run": name_run(folder)}
+    save_grid(pairs, 8, folder / "neighbours.png", record=record)
     usual = evaluator.protocol(metric.names[0], described, chosen_on) | protocol
     entries: dict[str, Any] = {
         name: {"value": value, "higher_is_better": None, "protocol": usual}
@@ -291,9 +317,9 @@ def log_inception_cost(metrics: Sequence[Metric], setting: Setting, target: torc
         start = time.monotonic()
         metric.extractor(images)
         seconds_per_image = (time.monotonic() - start) / len(images)
-        minutes = seconds_per_image * (2 * setting.fakes + setting.reals) / 60
+        seconds = seconds_per_image * (2 * setting.fakes + setting.reals)
         logger.info(
             f"Computing fid, kid and is of {setting.fakes:,} fakes and {setting.reals:,} reals: "
-            f"about {minutes:.0f} minutes on this CPU, less if the features of the reals are "
+            f"about {format_duration(seconds)} on this CPU, less if the features of the reals are "
             "cached; metrics.inception_weights=off skips them"
         )

@@ -159,6 +159,8 @@ def fit_and_conclude(built: Experiment, path: Path | None) -> int:
     """
     for tracker in built.trackers:
         tracker.start(built.images)
+        if description := tracker.describe():
+            announce(description)
     started = time.time()
     built, diverged = fit(built, path)
     caught = built.checkpoint.signal

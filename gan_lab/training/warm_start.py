@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gan_lab.config.schema import Config
 from gan_lab.families.base import Family
+from gan_lab.runs import hub
 from gan_lab.runs.checkpoints import find_checkpoint, read_checkpoint
 from gan_lab.utils.errors import UserError
 
@@ -54,9 +55,22 @@ def load_initial_weights(family: Family, config: Config) -> LoadedWeights | None
     Raises:
         UserError: There is no such checkpoint, or it has another architecture.
     """
-    if config.run.start_from is None:
+    path = find_start(config)
+    return None if path is None else load_matching_weights(family, path)
+
+
+def find_start(config: Config) -> Path | None:
+    """Find the checkpoint of ``run.start_from``, downloaded if it is on the Hugging Face Hub.
+
+    Raises:
+        UserError: There is no such checkpoint.
+    """
+    start = config.run.start_from
+    if start is None:
         return None
-    return load_matching_weights(family, find_checkpoint(Path(config.run.start_from)))
+    return find_checkpoint(
+        hub.download_export(start) if start.startswith(hub.PREFIX) else Path(start)
+    )
 
 
 @torch.no_grad()

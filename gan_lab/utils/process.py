@@ -59,6 +59,20 @@ def start(
             output.close()
 
 
+def share_cores(processes: int) -> dict[str, str]:
+    """Return the environment variables with which each of several processes gets its share of cores.
+
+    Threads of processes that compete for the same cores wait for each other, and use several times
+    the CPU time of one thread. An ``OMP_NUM_THREADS`` of this process is kept; a single process
+    gets all cores.
+    """
+    if processes == 1 or "OMP_NUM_THREADS" in os.environ:
+        return {}
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return {"OMP_NUM_THREADS": str(max(1, cores // processes))}
+
+
 def run(command: Sequence[str]) -> int:
     """Run a command, discard its stdout, and return its exit code.
 

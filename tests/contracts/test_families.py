@@ -22,7 +22,14 @@ from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
-from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, image_by_image, small
+from tests.helpers.families import (
+    EXPERIMENTS,
+    batch_of,
+    every_family,
+    experiment_of,
+    image_by_image,
+    small,
+)
 from tests.helpers.faults import GOLDEN as GOLDEN_CHANGED
 from tests.helpers.faults import MOVED
 
@@ -32,6 +39,16 @@ SINGLE = (
     "nearest_other",
     "class_entropy",
 )  # of the digit classifier's features and classes, in float32
+# statistics of the health check that the traces lack
+NOT_RECORDED = (
+    "class_diversity",
+    "repeats",
+    "noise",
+    "color_spread",
+    "sample_distance",
+    "sample_distance_raw",
+    "overfitting_auc",
+)
 
 
 class Diversity(Callback):
@@ -79,25 +96,25 @@ def fit(
 
 
 @pytest.fixture
-def tenth(sample: ArrayDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MNIST is every tenth of the 3,700 training digits, 37 of each: the end of a pass comes soon."""
-    images, labels = sample.train_images[::10], sample.train_labels[::10]  # type: ignore[index]
-    fewer = replace(sample, train_images=images, train_labels=labels, fingerprint="tenth")
+def twentieth(sample: ArrayDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MNIST is every twentieth of the 3,700 training digits: the end of a pass comes soon."""
+    images, labels = sample.train_images[::20], sample.train_labels[::20]  # type: ignore[index]
+    fewer = replace(sample, train_images=images, train_labels=labels, fingerprint="twentieth")
     monkeypatch.setattr(mnist, "decode", lambda cfg: fewer)
 
 
 @every_family
 @pytest.mark.parametrize("n_critic", [1, 5])
 def test_each_network_moves_in_its_iterations_across_epochs(
-    family: str, n_critic: int, tmp_path: Path, data_root: Path, tenth: None
+    family: str, n_critic: int, tmp_path: Path, data_root: Path, twentieth: None
 ) -> None:
     has_critic = hasattr(loading.family_class(family).Config, "n_critic")
     if not has_critic and n_critic > 1:
         pytest.skip(f"{family} has no n_critic")
     words = [f"model.n_critic={n_critic}"] if has_critic else []
-    # 370 images: the pass ends in the middle of iteration 9
-    built, watch = fit(family, tmp_path, data_root, "data.batch_size=42", "run.images=546", *words)
-    assert len(built.data.train) == 370
+    # 185 images: the pass ends in the middle of iteration 10
+    built, watch = fit(family, tmp_path, data_root, "data.batch_size=20", "run.images=260", *words)
+    assert len(built.data.train) == 185
     names = set(weights(built.family))
     expected = [
         names if (i + 1) % n_critic == 0 else names - set(built.family.ema_networks)
@@ -108,13 +125,15 @@ def test_each_network_moves_in_its_iterations_across_epochs(
 
 @every_family
 def test_one_counter_is_everywhere(family: str, tmp_path: Path, data_root: Path) -> None:
+    batch = batch_of(family)
     built, watch = fit(
         family,
         tmp_path,
         data_root,
-        "run.images=320",
-        "log.log_every_images=32",
-        "run.evaluate_every_images=80",
+        f"data.batch_size={batch}",
+        f"run.images={20 * batch}",
+        f"log.log_every_images={2 * batch}",
+        f"run.evaluate_every_images={5 * batch}",
     )
     folder = tmp_path / family
     assert watch.calls == built.family.iteration == 20
@@ -124,10 +143,11 @@ def test_one_counter_is_everywhere(family: str, tmp_path: Path, data_root: Path)
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["iteration"]) for row in rows] == [2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20]
-    assert all(int(row["images"]) == 16 * int(row["iteration"]) for row in rows)
-    assert sorted(path.stem for path in (folder / "samples").glob("*.png")) == [
-        f"{n:09d}" for n in range(0, 321, 80)
-    ]
+    assert all(int(row["images"]) == batch * int(row["iteration"]) for row in rows)
+    # at each evaluation; on a slow machine, the schedule of the first seconds adds others
+    grids = {int(path.stem) for path in (folder / "samples").glob("*.png")}
+    assert grids >= set(range(0, 20 * batch + 1, 5 * batch))
+    assert all(images % batch == 0 for images in grids)
 
 
 @every_family
@@ -141,6 +161,7 @@ def test_five_iterations_follow_the_golden_trace(
     built, _ = fit(family, tmp_path, data_root, "run.images=80", "log.log_every_images=16", "run.precision=64-true",
                    *(["model.n_critic=2"] if hasattr(loading.family_class(family).Config, "n_critic") else []))  # fmt: skip
     scores = {name for metric in built.evaluation.evaluator.metrics for name in metric.names}
+    scores |= set(NOT_RECORDED)
     with (tmp_path / family / "metrics.csv").open() as file:
         rows = [{k: float(v) for k, v in row.items() if v and k not in scores}
                 for row in csv.DictReader(file)]  # fmt: skip
@@ -165,11 +186,11 @@ def test_five_iterations_follow_the_golden_trace(
 def test_scoring_and_drawing_leave_the_training_bit_equal(
     family: str, tmp_path: Path, data_root: Path
 ) -> None:
-    often, _ = fit(family, tmp_path / "often", data_root, "run.images=96", "run.evaluate_every_images=16",
-                   "log.grid_every_images=16", "log.log_every_images=16")  # fmt: skip
-    never, _ = fit(
-        family, tmp_path / "never", data_root, "run.images=96", "log.log_every_images=100000"
-    )
+    batch = batch_of(family)
+    words = [f"data.batch_size={batch}", f"run.images={5 * batch}"]
+    often, _ = fit(family, tmp_path / "often", data_root, *words, f"run.evaluate_every_images={batch}",
+                   f"log.grid_every_images={batch}", f"log.log_every_images={batch}")  # fmt: skip
+    never, _ = fit(family, tmp_path / "never", data_root, *words, "log.log_every_images=100000")
     a, b = often.family.state_dict(), never.family.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -218,14 +239,15 @@ def test_bf16_steps_use_the_new_weights_and_stay_near_float32(
     family: str, tmp_path: Path, data_root: Path
 ) -> None:
     """Under autocast, stale casts would make the discriminator's second use that of the old weights."""
-    means = {}
+    means, batch = {}, batch_of(family)
     for precision in ("32-true", "bf16-mixed"):
         built, _ = fit(
             family,
             tmp_path / precision,
             data_root,
-            "run.images=160",
-            "log.log_every_images=160",
+            f"data.batch_size={batch}",
+            f"run.images={10 * batch}",
+            f"log.log_every_images={10 * batch}",
             f"run.precision={precision}",
         )
         with (tmp_path / precision / family / "metrics.csv").open() as file:

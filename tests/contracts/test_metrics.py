@@ -19,6 +19,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics import lpips
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Tally
+from gan_lab.metrics.explanations import explain
 from gan_lab.metrics.selection import find_metrics, list_metrics, select_metrics
 
 CFG = MetricsConfig(inception_weights="off", allow_small_n=True)
@@ -167,6 +168,12 @@ def test_metric_scores_reals_best_and_two_processes_as_one(
         assert two == pytest.approx(one, rel=1e-6, abs=1e-6)
         for name in declared:
             assert "extractor" in metric.protocol(name, 100)
+        for name in (*declared, *metric.baseline_names, *metric.reference_names.values()):
+            explained = explain(name)
+            assert explained is not None, name
+            # sentences that a page puts together
+            assert not explained.meaning.endswith(".")
+            assert explained.higher_is_better == declared.get(name), name
 
 
 def test_no_score_has_two_metrics() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -12,16 +11,17 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+from tests.helpers.folders import run_folder
 from tests.helpers.processes import ended, start_code
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/api.md", "docs/metrics.md", "docs/commands.md")
-# what a page leaves to the reader, next to folders of images and a finished run
+# what a page leaves to the reader, next to folders of images and a run
 PRELUDE = """
 import gan_lab
 import torch
 from torch.utils.data import TensorDataset
-my_dataset = TensorDataset(torch.rand(256, 1, 28, 28), torch.arange(256) % 10)
+my_dataset = TensorDataset(torch.rand(120, 1, 28, 28), torch.arange(120) % 10)
 real_images = fake_images = (torch.rand(64, 3, 32, 32) * 255).to(torch.uint8)
 """
 # budgets that a reader pays and a test does not
@@ -33,6 +33,8 @@ SMALLER = {
     "IMAGES = 40_000": "IMAGES = 128",
     "IMAGES = 60_000": "IMAGES = 128",
     "STEPS = 600": "STEPS = 2",
+    "torch.rand(256, 1, 28, 28), torch.arange(256)": "torch.rand(120, 1, 28, 28), torch.arange(120)",
+    '"model.width=16"': '"model.width=8"',
 }
 TINY = [
     "run.images=64",
@@ -64,15 +66,6 @@ def run_python(code: str, folder: Path) -> None:
     assert exit_code == 0, f"{code}\n{log.read_text(encoding='utf-8')[-3000:]}"
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run runs/cgan/seed0, trained once for all pages."""
-    folder = tmp_path_factory.mktemp("trained")
-    code = f'import gan_lab\ngan_lab.train("cgan", overrides={["run.id=seed0", *TINY]!r})'
-    run_python(code, folder)
-    return folder
-
-
 def write_images(folder: Path, n: int = 30) -> None:
     folder.mkdir()
     rng = np.random.default_rng(len(folder.name))
@@ -84,7 +77,7 @@ def write_images(folder: Path, n: int = 30) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_the_python_blocks_of_a_page_run(page: str, tmp_path: Path, trained: Path) -> None:
+def test_the_python_blocks_of_a_page_run(page: str, tmp_path: Path, data_root: Path) -> None:
     blocks = re.findall(
         r"^```python\n(.*?)^```",
         (ROOT / page).read_text(encoding="utf-8"),
@@ -93,7 +86,9 @@ def test_the_python_blocks_of_a_page_run(page: str, tmp_path: Path, trained: Pat
     assert blocks, f"{page} has no Python: take it off the list"
     for name in ("fakes", "reals", "samples", "photos"):
         write_images(tmp_path / name)
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    seed0 = tmp_path / "runs" / "cgan" / "seed0"
+    seed0.parent.mkdir(parents=True)
+    run_folder("cgan", tmp_path, data_root).rename(seed0)
     run_python("\n".join([PRELUDE, *map(make_smaller, blocks)]), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""``gan-lab``, one of whose processes is killed in its first start: what a launcher runs in a test.
+"""``gan-lab`` without final scores, one of whose processes may be killed in its first start: what a launcher runs.
 
 ``DYING="RANK COUNT" python -m tests.helpers.dying WORD...``: of that rank, in its COUNT-th step.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 
 from gan_lab.cli import main
-from tests.helpers.processes import Kill
+from tests.helpers.processes import Kill, leave_scores_out
 
 if __name__ == "__main__":
-    rank, count = os.environ["DYING"].split()
+    rank, count = os.environ.get("DYING", "none 0").split()
     if (
         os.environ.get("LOCAL_RANK") == rank
         and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
     ):
         Kill("step", int(count)).install()
+    leave_scores_out()
     main()

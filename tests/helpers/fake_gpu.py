@@ -209,7 +209,7 @@ def _on(
     )
     evaluator.metrics, callbacks["Diversity"]._real = metrics, None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample_grids, "save_grid", lambda images, *_: images.cpu())
+        patch.setattr(sample_grids, "save_grid", lambda images, *_, **__: images.cpu())
         patch.setattr(
             translation_scores, "_ssim", lambda images, _: images.cpu().double().mean(dim=(1, 2, 3))
         )  # NumPy's values

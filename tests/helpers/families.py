@@ -37,6 +37,12 @@ def experiment_of(family: str) -> str:
     return family if family in mine else mine[0]
 
 
+def batch_of(family: str) -> int:
+    """Return 4 for networks that cost several times as much for each image, else 16."""
+    is_residual = family == "stylegan2" or any(key.endswith("blocks") for key in keys_of(family))
+    return 4 if is_residual or loading.family_class(family).image_to_image else 16
+
+
 def augmented(family: str) -> list[str]:
     """Words for ADA whose probability moves, for a family of latents; of others none."""
     words = ["augment.policy=ada", "augment.p=0.3", "augment.speed_images=2000"]
@@ -44,8 +50,8 @@ def augmented(family: str) -> list[str]:
 
 
 def image_by_image(family: str, **values: object) -> list[str]:
-    """Words without which a network sees more of a batch than each image: no norm, no dropout; and other ``values``."""
-    return model_words(family, **{"norm": "none", "dropout": 0, **values})
+    """Words with which a network sees each image alone: no norm, no dropout, groups of one; and other ``values``."""
+    return model_words(family, **{"norm": "none", "dropout": 0, "group": 1, **values})
 
 
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:

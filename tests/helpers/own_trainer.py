@@ -61,7 +61,7 @@ def train_all(folder: Path, world: int) -> None:
     norms = {}
     for family in loading.families():
         torch.manual_seed(0)
-        model = make(family, norm="none", critic_norm="none", dropout=0.0)
+        model = make(family, norm="none", critic_norm="none", dropout=0.0, group=1)
         data = batches_of(family, 48)
         # as in the lab's loop: rank r sees the r-th part of each batch (Lightning would shuffle and deal out one by one)
         rank, share = int(os.environ.get("RANK", "0")), 16 // world

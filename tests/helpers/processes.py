@@ -88,13 +88,15 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
     from gan_lab.distributed import detect
     from gan_lab.training import builder as lab
-    from gan_lab.training.callbacks import checkpoint, progress_bar
+    from gan_lab.training.callbacks import checkpoint, grid_schedule, progress_bar
 
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
     checkpoint.CHECKPOINT_INTERVAL_S = float(environment.get("CHECKPOINT_EVERY", 0.3))
     progress_bar.LINE_INTERVAL_S = float(
         environment.get("LINES_EVERY", progress_bar.LINE_INTERVAL_S)
     )
+    # which grids a training draws does not depend on the load of the machine, unless a test asks
+    grid_schedule.FIRST_GRID_S = float(environment.get("FIRST_GRID", "inf"))
     detect.ROLL_CALL_TIMEOUT_S = 1.0
 
 
@@ -103,15 +105,11 @@ def _train(
 ) -> None:
     _begin(environment, log)
     from gan_lab.config import loading
-    from gan_lab.report import live
     from gan_lab.training import loop as lab
     from gan_lab.utils.terminal import log_to_stdout
 
     if "SCORED" not in environment:
-        lab.evaluate_all = lambda *_: (
-            None
-        )  # at the end of a training; those while it trains are made
-        live.describe_run = lambda *_: (None, "")  # which takes seconds too
+        leave_scores_out()
     if kill:
         if kill.number != signal.SIGKILL:
             signal.signal(
@@ -156,6 +154,18 @@ def _one_after_the_other(
         )
     torch.save(held, f"{log}-{environment['RANK']}.pt")
     os._exit(0)
+
+
+def leave_scores_out() -> None:
+    """Skip the scores at the end of a training, and the networks in its page, which take seconds.
+
+    The scores during training are computed.
+    """
+    from gan_lab.report import live
+    from gan_lab.training import loop
+
+    loop.evaluate_all = lambda *_: None
+    live.describe_run = lambda *_, **__: (None, "")
 
 
 def record_draws(draws: list[tuple[str, int, torch.Tensor]]) -> None:
@@ -322,9 +332,11 @@ def train(
     world: int = 1,
     draws: str = "",
     scored: bool = False,
+    environment: dict[str, str] | None = None,
 ) -> int:
     """Train to the end, in ``world`` processes over gloo; the exit code of the first that failed. ``scored``: at the end too."""
     noted = ({"RECORD_DRAWS": draws} if draws else {}) | ({"SCORED": "1"} if scored else {})
+    noted |= environment or {}
     if world == 1:
         codes = ended(
             [start(experiment, words, log, kill, noted | ({"RANK": "0"} if draws else {}))]

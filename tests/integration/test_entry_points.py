@@ -26,7 +26,7 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks import book, evaluation, page, processes, throughput
+from benchmarks import book, evaluation, live_page, page, processes, throughput
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import equality, program, speed
 from gan_lab import benchmark, cli, doctor
@@ -39,6 +39,7 @@ from tests.helpers.browser import needs_chromium
 from tests.helpers.families import small
 from tests.helpers.folders import run_folder
 from tests.helpers.processes import CONTEXT, _run_command, ended, start, start_command
+from tests.helpers.snapshots import write_snapshot
 from tests.helpers.sweeping import forked
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "book": book,
     "evaluation": evaluation,
     "gpu": gpu,
+    "live_page": live_page,
     "page": page,
     "processes": processes,
     "throughput": throughput,
@@ -180,6 +182,25 @@ def test_bench_processes_prints_its_ratio(
     assert re.fullmatch(rf"gan: 2 processes / 1 process = {RATIO} on \d+ cores", lines[1])
 
 
+def test_bench_live_prints_its_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., tuple[str, int]]
+) -> None:
+    monkeypatch.setattr(live_page, "CONTEXT", CONTEXT)
+    out = tmp_path / "out.json"
+    overrides = ["run.images=256", "run.evaluate_every_images=256"]
+    output, code = run_main(live_page, "ring", "--rounds", "1", "--out", str(out), *overrides)
+    assert code == 0
+    first, second = output.splitlines()
+    assert re.fullmatch(
+        r"ring 1: [\d.]+ CPU seconds with \d+ grids and \d+ pages, [\d.]+ without", first
+    )
+    assert re.fullmatch(rf"ring: with / without = {RATIO}", second)
+    (pair,) = json.loads(out.read_text())["ring"]["rounds"]
+    # before the first and after the last iteration
+    assert pair["without"]["grids"] == 2
+    assert pair["without"]["pages"] == 0
+
+
 @needs_chromium
 def test_bench_page_prints_milliseconds(run_main: Callable[..., tuple[str, int]]) -> None:
     output, code = run_main(page, "gan")
@@ -268,13 +289,14 @@ def test_gpu_check_rehearses_every_check(
     ):  # the check of the throughput sets them
         monkeypatch.setattr(throughput, name, getattr(throughput, name))
     monkeypatch.setattr(equality.subprocess, "Popen", InThisProcess)
+    monkeypatch.setattr(equality, "PIXELS_SHAPE", (4, 3, 32, 32))
     monkeypatch.setattr(equality, "RESUMED", ("gan",))
     monkeypatch.setattr(speed, "CASES", {"ring": speed.CASES["ring"]})
     monkeypatch.setattr(speed, "CHOICES", {"data on the host": (["data.device_gb=0"], {})})
 
     def run(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
         _, experiment, *overrides = command[command.index("gan_lab") + 1 :]
-        few = ["run.devices=1", "run.images=640", root]
+        few = ["run.devices=1", "run.images=256", "model.width=8", root]
         noted = {"SCORED": "1"} if experiment == "cgan" else {}
         log = tmp_path / "log"
         process = start(experiment, [*overrides, *few], log, environment=noted)
@@ -309,10 +331,12 @@ SAMPLES: dict[str, dict[str, str]] = {
                "ARGS": "--truncation 0.7"},
     "project": {"RUN": RUN, "IN": "my photos", "N": "9", "CLASS": "7", "OUT": "my out.png",
                 "ARGS": "data.root=data"},
+    "identify": {"PNG": "my x.png", "ARGS": "--root elsewhere"},
     "reconstruct": {"RUN": RUN, "N": "9", "ARGS": "data.root=data"},
     "interpolate": {"RUN": RUN, "N": "9", "ARGS": "--steps 5"},
     "translate": {"RUN": RUN, "IN": "my photos", "OUT": "my out", "DIRECTION": "BtoA", "ARGS": ""},
     "export": {"RUN": RUN, "OUT": "my model", "FORMAT": "onnx", "ARGS": "--weights last"},
+    "import": {"SNAPSHOT": "my faces.pkl", "OUT": "my model", "ARGS": "--format onnx"},
     "publish": {"RUN": RUN, "TO": "hf:me/my-gan", "FORMAT": "onnx", "ARGS": "--weights last"},
     "probe": {"RUN": RUN, "ARGS": "--labels 50"},
     "report": {"RUN": f"{RUN} runs/gan/seed0", "OUT": "my page.html", "ARGS": "runs/gan/seed1"},
@@ -321,6 +345,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "study": {"STUDY": "optimum", "BUDGET": "quick", "WORKERS": "2", "ARGS": "--root elsewhere"},
     "book": {},
     "compare": {"RUN": f"{RUN} runs/gan/seed0", "ARGS": "--weights last"},
+    "runs": {"ROOT": "my runs", "ARGS": "--page"},
     "sweep": {"SWEEP": "cgan_lr", "WORKERS": "2", "TRIALS": "20", "BACKEND": "local",
               "STORAGE": "postgresql://host/trials", "ARGS": SEED},
     "sweep-check": {"SWEEP": "cgan_lr", "TRIALS": "20", "ARGS": SEED},
@@ -340,7 +365,9 @@ SAMPLES: dict[str, dict[str, str]] = {
     "bench-evaluation": {"ARGS": "dcgan --rounds 3 data.source=sample"},
     "bench-processes": {"ARGS": "dcgan --rounds 3 data.source=sample"},
     "bench-page": {"ARGS": "gan dcgan"},
+    "bench-live": {"ARGS": "cgan --rounds 2 run.images=64000"},
     "bench-book": {"ARGS": "optimum --workers 1"},
+    "bench-sequential": {"ARGS": "--draw"},
     "gpu-check": {"ARGS": "sampling --rehearse --family gan"},
     "clean": {},
 }  # fmt: skip
@@ -464,6 +491,7 @@ FIRST_CALLS = {
     "book": "subprocess.run",
     "evaluation": "measure_ratios",
     "gpu": "find_experiments",
+    "live_page": "measure",
     "page": "shutil.which",
     "processes": "measure_speed",
     "throughput": "build",
@@ -598,13 +626,17 @@ def test_script_check_prose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_script_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page is written as it is committed."""
+    """The page of keys and the table of scores are written as they are committed."""
     from scripts import configuration
 
-    committed = configuration.PAGE.read_text(encoding="utf-8")
-    monkeypatch.setattr(configuration, "PAGE", tmp_path / "page.md")
+    for name in ("PAGE", "METRICS_PAGE"):
+        path = getattr(configuration, name)
+        shutil.copy(path, tmp_path / path.name)
+        monkeypatch.setattr(configuration, name, tmp_path / path.name)
+    (tmp_path / "configuration.md").write_text("")
     configuration.main()
-    assert (tmp_path / "page.md").read_text(encoding="utf-8") == committed
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (ROOT / "docs" / path.name).read_bytes()
 
 
 def test_script_record_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -671,15 +703,19 @@ ARGUMENTS: dict[str, tuple[str, str]] = {
     "benchmark": ("one_row {words}", r"\| `gan` \|"),
     "study": ("--root {tmp}", r"optimum"),
     "compare": ("{vaegan}", r"vaegan"),
+    "explain": ("fd_digits", r"fd_digits: Fréchet distance, lower is better\. Distance"),
+    "runs": ("{root} --filter vaegan", r"vaegan/tiny +finished +32"),
     "dry-run": ("gan {words}", r"generator"),
     "slurm": ("gan run.root={tmp}", r"sbatch .*gan-1x1\.sh"),
     "doctor": ("run.root={tmp}", r"\d+ ok"),
     "sample": ("{vaegan} --n 4 --folder {tmp}/fakes", r"fakes"),
+    "identify": ("{vaegan}/reals.png", r"real images, run vaegan/tiny"),
     "reconstruct": ("{vaegan} --n 2 --out {tmp}/image.png", r"image\.png"),
     "interpolate": ("{vaegan} --n 2 --steps 3 --out {tmp}/image.png", r"image\.png"),
     "translate": ("{pix2pix} {images} {tmp}/translated", r"12 images translated into"),
     "project": ("{vaegan} --n 1 --out {tmp}/image.png", r"median RMSE \d"),
     "export": ("{vaegan} --out {tmp}/model", r"model"),
+    "import": ("{tmp}/own.pkl --out {tmp}/imported", r"imported"),
     "publish": ("{vaegan} --to {tmp}/published", r"published"),
     "probe": ("{vaegan} --labels 100", r"pixels"),
     "score": ("{images} {images} --metrics kid --extractor random --out {tmp}/kid.json", r"kid"),
@@ -738,6 +774,8 @@ def test_command_runs(
     images.mkdir()
     for number in range(12):
         Image.new("RGB", (28, 28), (20 * number, 50, 7)).save(images / f"{number}.png")
+    if command == "import":
+        write_snapshot(tmp_path / "own.pkl")
     one_row = benchmark.Table(rows=["gan"], scores=["fd_digits"])
     monkeypatch.setattr(benchmark, "load", lambda name: one_row)
     log = tmp_path / "log"
@@ -750,6 +788,7 @@ def test_command_runs(
         "sweep": runs / "losses.yaml",
         "images": images,
         "tmp": tmp_path,
+        "root": runs,
         "data": f"data.source=sample data.root={data_root}",
         "words": shlex.join(few_images("gan", tmp_path, data_root)),
         "vaegan_words": shlex.join(few_images("vaegan", runs, data_root)),

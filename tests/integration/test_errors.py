@@ -139,6 +139,11 @@ USER_ERRORS = [
     (["train", "cgan", "data.labels=false"], "conditional on labels"),
     (["train", "gan", "data.name=mnits"], "unknown data set 'mnits'. Did you mean 'mnist'?"),
     (["train", "gan", "data.name=folder", "data.root=nowhere"], "data.root=nowhere"),
+    (["train", "gan", "data.name=folder"], "data.root is missing: data.name=folder"),
+    (["train", "cgan", "--images", "100"], "Write run.images=100 or data.images=100"),
+    (["train", "cgan", "--batch-size=8"], "Unknown option --batch-size=8: values of the config"),
+    (["dry-run", "cgan", "--data.size", "9"], "Write data.size=9"),
+    (["dry-run", "cgan", "--nothing"], "Unknown option --nothing"),
     (["train", "gan", "data=faces46"], "unknown data option 'faces46'. Did you mean 'faces64'?"),
     (["train", "gan", "family=mine.nothing"], "family mine.nothing: No module named"),
     (["train", "gan", "metrics.headline=fdd", "data.source=sample"], "unknown score 'fdd'"),
@@ -163,6 +168,23 @@ def test_a_user_error_is_one_line(arguments: list[str], sentence: str, command: 
     (line,) = stderr.strip().splitlines()
     assert line.startswith("error: ")
     assert sentence in line
+
+
+@pytest.mark.parametrize("words", ["sample", "evaluate", "report", "compare", "translate"])
+@pytest.mark.parametrize("folder", ["runs/cgan", "runs/cgan/seed7", "runs"])
+def test_folder_of_runs_is_answered_by_its_runs(
+    words: str, folder: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who names an experiment, or a seed that does not exist, sees the runs there are."""
+    for seed in (0, 3):
+        run = tmp_path / "runs" / "cgan" / f"seed{seed}"
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "config.yaml").write_text("family: cgan\n")
+    monkeypatch.chdir(tmp_path)
+    others = ["in", "out"] if words == "translate" else []
+    code, stderr = command(words, folder, *others)
+    assert code == 2
+    assert stderr.strip().endswith("Name a run: runs/cgan/seed0, runs/cgan/seed3")
 
 
 def test_only_user_errors_are_explained_in_one_line() -> None:

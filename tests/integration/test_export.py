@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -310,7 +311,7 @@ def test_hostile_export_is_one_line_and_runs_nothing(
     exported: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     spoil, message = HOSTILE[kind]
-    folder = export(exported["gan"].parent / "gan" / "best.ckpt", tmp_path / "hostile")
+    folder = Path(shutil.copytree(exported["gan"], tmp_path / "hostile"))
     spoil(folder)
     with pytest.raises(ValueError, match=f"not a usable export of this lab.*{message}") as raised:
         load_generator(folder)

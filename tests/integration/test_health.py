@@ -6,10 +6,12 @@ import contextlib
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -19,6 +21,8 @@ from gan_lab import data as datasets
 from gan_lab import losses
 from gan_lab.config import loading
 from gan_lab.config.schema import DataConfig, EmaConfig
+from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
 from gan_lab.families.gan import GAN, GANConfig
 from gan_lab.images import ImageSpec
@@ -28,20 +32,19 @@ from gan_lab.runs.results import read_summary
 from gan_lab.seeding import Stream, branch_seed
 from gan_lab.training import loop
 from gan_lab.training.callbacks import checkpoint, health
-from gan_lab.training.callbacks.csv_logger import Row
-from gan_lab.training.callbacks.diversity import (
-    Diversity,
+from gan_lab.training.callbacks.alert_rules import AlertRules
+from gan_lab.training.callbacks.diversity import Diversity
+from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.finite_check import DivergedError, FiniteCheck, not_finite
+from gan_lab.training.callbacks.progress import Progress
+from gan_lab.training.callbacks.sample_statistics import (
     entropy,
     mean_pairwise_distance,
     rows_by_label,
 )
-from gan_lab.training.callbacks.ema import EMA
-from gan_lab.training.callbacks.finite_check import DivergedError, FiniteCheck, not_finite
-from gan_lab.training.callbacks.health import MIN_CONSECUTIVE_ROWS, AlertRules
-from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.wandb_logger import WandbLogger
 from tests.contracts.test_families import fit
-from tests.helpers import processes
+from tests.helpers import alert_scenarios, processes
 from tests.helpers.families import small
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -171,16 +174,31 @@ def test_entropy_is_that_of_the_histogram_of_likeliest_classes() -> None:
     assert float(entropy(logits[:2])) == 0
 
 
-class Shown:
-    """A family whose generator shows the given images."""
-
-    device, dtype = torch.device("cpu"), torch.float32
-
-    def __init__(self, images: torch.Tensor) -> None:
-        self.images = images
-
-    def generate(self, batch: Any, stream: Stream) -> torch.Tensor:
-        return self.images
+@pytest.mark.parametrize(("classes", "per_class"), [(10, 10), (26, 4), (300, 4)])
+def test_health_batch_has_images_of_all_classes_up_to_limit(
+    classes: int, per_class: int, sample: ArrayDataset
+) -> None:
+    labels = np.arange(len(sample.train_images)) % classes
+    held_out_labels = np.arange(len(sample.test_images)) % classes
+    decoded = replace(
+        sample,
+        spec=replace(sample.spec, classes=classes),
+        train_labels=labels,
+        test_labels=held_out_labels,
+        class_names=(),
+    )
+    data = GANDataModule(decoded, DataConfig(), 0)
+    batch = data.health_batch(by_class=True)
+    assert batch.labels is not None
+    found, counts = batch.labels.unique(return_counts=True)
+    assert len(found) == min(classes, 100)
+    assert counts.tolist() == [per_class] * len(found)
+    assert found[-1] >= classes - 3
+    train, validation = data.rated_batches()
+    assert len(train.images) == len(validation.images) == 256
+    if classes == 10:
+        grid, _ = data.grid_batch(held_out=True, by_class=True)
+        assert torch.equal(batch.images, grid.images)
 
 
 def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linear_between() -> None:
@@ -188,14 +206,24 @@ def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linea
     batch, _ = served.grid_batch(held_out=True, by_class=False)
     watch = Diversity(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
     reals = batch.images
-    seen = {name: watch.measure(Shown(images)) for name, images in  # type: ignore[arg-type]
+    seen = {name: watch.measure(alert_scenarios.PictureFamily(images)) for name, images in  # type: ignore[arg-type]
             {"same": reals, "half": 0.5 * reals, "one": reals[:1].expand_as(reals)}.items()}  # fmt: skip
     values = {
         name: {key: float(value) for key, value in found.items()} for name, found in seen.items()
     }
-    assert values["same"] == pytest.approx({"diversity": 1, "class_entropy": 1})
+    assert values["same"] == pytest.approx(
+        {"diversity": 1, "class_entropy": 1, "sample_distance": 0}, abs=0.01
+    )
     assert values["half"]["diversity"] == pytest.approx(0.5)
-    assert values["one"] == {"diversity": 0, "class_entropy": 0}
+    assert values["one"]["diversity"] == values["one"]["class_entropy"] == 0
+    assert values["one"]["sample_distance"] == pytest.approx(1, abs=0.3)
+
+
+def raise_alerts(statistics: dict[str, float]) -> list[str]:
+    """The alerts of three rows after the warm-up with these statistics of images."""
+    rules = AlertRules()
+    row = alert_scenarios.HEALTHY_NETWORKS | statistics
+    return [kind for at in (5000, 5001, 5002) for kind, _ in rules.update(row, at)]
 
 
 @pytest.mark.parametrize("pictures", [1, 2, 3, 4, 16, 32])
@@ -213,10 +241,16 @@ def test_pictures_that_come_again_are_a_collapse_however_many_they_are(
         else torch.arange(n) // 10 * 10 + torch.arange(n) % 10 % min(pictures, 5)
     )
     again = batch.images[rows if by_class else torch.arange(n) % pictures]
-    seen = {name: float(value) for name, value in watch.measure(Shown(again)).items()}  # type: ignore[arg-type]
+    seen = {
+        name: float(value)
+        for name, value in watch.measure(alert_scenarios.PictureFamily(again)).items()
+    }  # type: ignore[arg-type]
     assert seen["nearest_other"] == pytest.approx(0, abs=1e-6)
-    assert found([WELL | seen] * MIN_CONSECUTIVE_ROWS) == [(MIN_CONSECUTIVE_ROWS - 1, "collapse")]
-    whole = {name: float(value) for name, value in watch.measure(Shown(batch.images)).items()}  # type: ignore[arg-type]
+    assert raise_alerts(seen) == ["collapse"]
+    whole = {
+        name: float(value)
+        for name, value in watch.measure(alert_scenarios.PictureFamily(batch.images)).items()
+    }  # type: ignore[arg-type]
     assert whole["nearest_other"] == pytest.approx(1)
 
 
@@ -227,181 +261,8 @@ def test_two_of_eight_modes_are_a_collapse() -> None:
     assert batch.labels is not None
     two = batch.images[batch.labels < 2]
     seen = {name: float(value) for name, value in
-            watch.measure(Shown(two[torch.arange(len(batch.images)) % len(two)])).items()}  # type: ignore[arg-type]  # fmt: skip
-    assert found([WELL | seen] * MIN_CONSECUTIVE_ROWS) == [(MIN_CONSECUTIVE_ROWS - 1, "collapse")]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# rules
-
-WELL: Row = {"accuracy_real": 0.8, "accuracy_fake": 0.7, "gradient_generator": 1.0, "gradient_discriminator": 2.0,
-             "diversity": 0.9, "nearest_other": 1.1, "class_entropy": 0.95, "d_real": 1.0, "d_fake": -1.0}  # fmt: skip
-CERTAIN = WELL | {"accuracy_real": 1.0, "accuracy_fake": 0.995}
-
-
-def found(rows: list[Row], start: int = health.WARMUP_ITERATIONS) -> list[tuple[int, str]]:
-    """At which of the rows which finding begins."""
-    rules = AlertRules()
-    return [(i, flag) for i, row in enumerate(rows) for flag, _ in rules.update(row, start + i)]
-
-
-@pytest.mark.parametrize(
-    ("flag", "change"),
-    [
-        ("collapse", {"diversity": 0.1}),
-        ("collapse", {"class_entropy": 0.1}),
-        ("collapse", {"nearest_other": 0.2}),  # few pictures, which differ
-        ("collapse", {"class_entropy": 1 / 3}),  # two of eight modes, as often
-        ("collapse", {"class_entropy": 0.48}),  # three of ten digits
-        (
-            "discriminator_won",
-            {"accuracy_real": 1.0, "accuracy_fake": 0.995, "gradient_generator": 0.005},
-        ),
-        ("diverged", {"gradient_discriminator": 500.0}),
-    ],
-)
-def test_what_lasts_is_found_once_and_again_only_after_it_was_over(flag: str, change: Row) -> None:
-    bad = WELL | change
-    noise = (
-        [WELL] * 12
-        + [bad] * (MIN_CONSECUTIVE_ROWS - 1)
-        + [WELL]
-        + [bad] * (MIN_CONSECUTIVE_ROWS - 1)
-    )
-    assert found([*noise, *[WELL] * 5]) == []
-    first = 12 + MIN_CONSECUTIVE_ROWS - 1
-    assert found([WELL] * 12 + [bad] * 7) == [(first, flag)]
-    flicker = [*[WELL] * 12, *[bad] * 5, WELL, *[bad] * 5]
-    assert found(flicker) == [(first, flag)]
-    over = [*[WELL] * 12, *[bad] * 5, *[WELL] * MIN_CONSECUTIVE_ROWS, *[bad] * 5]
-    assert [name for _, name in found(over)] == [flag, flag]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {
-            "accuracy_real": 1.0,
-            "accuracy_fake": 1.0,
-        },  # a critic that is right while the generator still learns
-        {"accuracy_real": 1.0, "accuracy_fake": 0.9, "gradient_generator": 1e-6},
-        {"diversity": 0.4, "class_entropy": 0.55, "nearest_other": 0.4},
-        {"gradient_generator": 50.0, "gradient_discriminator": 150.0},
-    ],
-)
-def test_what_is_not_as_bad_is_not_found(change: Row) -> None:
-    assert found([WELL] * 12 + [WELL | change] * 8) == []
-
-
-def test_a_young_run_may_be_without_diversity_and_ahead_but_not_explode() -> None:
-    young = WELL | {
-        "diversity": 0.0,
-        "class_entropy": 0.0,
-        "accuracy_real": 1.0,
-        "accuracy_fake": 1.0,
-    }
-    rows = [WELL, *[young | {"gradient_generator": 1e-9}] * 9]
-    assert found(rows, start=0) == []
-    grows = [WELL | {"gradient_generator": 30.0**i} for i in range(9)]
-    assert found(grows, start=0) == [(6, "diverged")]  # beyond 10^5 in rows 4, 5 and 6
-
-
-def test_a_large_gradient_that_does_not_grow_is_a_large_loss_and_no_divergence() -> None:
-    """As of an autoencoder whose likelihood is a sum with a small variance: 7e5, 2e5, 1e5 and down."""
-    assert found([WELL | {"gradient_generator": 1e6 / (i + 1)} for i in range(30)], start=0) == []
-    assert (
-        found([WELL | {"gradient_generator": 1e6 * (1 + i % 3)} for i in range(30)], start=0) == []
-    )
-
-
-def test_a_discriminator_that_grows_ever_surer_has_won_though_no_gradient_vanishes() -> None:
-    """With the losses that do not saturate the generator's gradient grows when it loses."""
-    lost = [
-        CERTAIN | {"d_real": 5.0 + i, "d_fake": -5.0 - i, "gradient_generator": 6.0 + i}
-        for i in range(20)
-    ]
-    assert found([WELL] * 5 + lost) == [
-        (5 + health.MARGIN_TREND_ROWS - 1 + MIN_CONSECUTIVE_ROWS - 1, "discriminator_won")
-    ]
-    caught_up = [row | {"d_fake": -30.0 + 2 * i} for i, row in enumerate(lost)]  # the margin falls
-    assert found([WELL] * 5 + caught_up) == []
-    interrupted = [*lost[:9], WELL, *lost[9:18]]
-    assert found([WELL] * 5 + interrupted) == []
-
-
-def test_who_is_told_that_the_discriminator_has_won_is_not_told_to_speed_it_up() -> None:
-    rules = AlertRules()
-    lost = [CERTAIN | {"d_real": 5.0 + i, "class_entropy": 0.0} for i in range(20)]
-    sentences = dict(
-        finding
-        for i, row in enumerate(lost)
-        for finding in rules.update(row, health.WARMUP_ITERATIONS - 10 + i)
-    )
-    assert list(sentences) == ["discriminator_won", "collapse"]
-    assert "higher discriminator learning rate" not in sentences["collapse"]
-    assert sentences["collapse"].endswith("fix that first")
-    alone = AlertRules()
-    (finding,) = (
-        finding
-        for i in range(5)
-        for finding in alone.update(WELL | {"diversity": 0.0}, health.WARMUP_ITERATIONS + i)
-    )
-    assert "higher discriminator learning rate" in finding[1]
-
-
-def test_a_row_that_says_nothing_of_a_condition_neither_breaks_nor_prolongs_it() -> None:
-    silent = {
-        name: value for name, value in WELL.items() if name not in ("diversity", "class_entropy")
-    }
-    rows = [
-        row
-        for _ in range(MIN_CONSECUTIVE_ROWS)
-        for row in (WELL | {"diversity": 0.0}, silent, silent)
-    ]
-    assert found(rows) == [(3 * (MIN_CONSECUTIVE_ROWS - 1), "collapse")]
-
-
-def test_the_rules_go_on_from_their_state() -> None:
-    rows = [WELL] * 12 + [WELL | {"gradient_generator": 1e3, "diversity": 0.0}] * 6
-    whole, halves, flags = AlertRules(), AlertRules(), []
-    for i, row in enumerate(rows):
-        flags.append((whole.update(row, 2000 + i), halves.update(row, 2000 + i)))
-        halves = AlertRules.from_state(json.loads(json.dumps(halves.state())))
-    assert all(a == b for a, b in flags)
-    assert sum(len(a) for a, _ in flags) == 2
-    assert whole == halves
-
-
-def test_the_second_discriminator_of_a_translator_can_win_too() -> None:
-    back = {
-        f"{name}_back": value
-        for name, value in WELL.items()
-        if name.startswith(("acc", "gradient", "d_"))
-    }
-    won = (
-        WELL
-        | back
-        | {"accuracy_real_back": 1.0, "accuracy_fake_back": 1.0, "gradient_generator_back": 1e-4}
-    )
-    assert found([WELL | back] * 5 + [won] * 3) == [(7, "discriminator_won")]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:discriminator_won at", "ignore:collapse at")
-def test_a_discriminator_against_a_generator_that_stands_still_is_found_to_have_won(
-    tmp_path: Path, data_root: Path
-) -> None:
-    words = (
-        "model.lr_g=1e-7",
-        "model.lr_d=1e-3",
-        "run.images=17600",
-        "log.log_every_images=800",
-        "metrics.headline=null",
-    )
-    built, _ = fit("gan", tmp_path, data_root, *words)
-    (alert,) = built.health.alerts
-    assert alert.kind == "discriminator_won"
-    assert "keeps growing" in alert.sentence
+            watch.measure(alert_scenarios.PictureFamily(two[torch.arange(len(batch.images)) % len(two)])).items()}  # type: ignore[arg-type]  # fmt: skip
+    assert raise_alerts(seen) == ["collapse"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -610,7 +471,11 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
 
     def six_rows() -> None:
         for budget.iteration in range(4998, 5004):
-            record.latest = WELL | {"diversity": 0.0}
+            record.latest = (
+                alert_scenarios.HEALTHY_NETWORKS
+                | alert_scenarios.HEALTHY_IMAGES
+                | {"diversity": 0.0}
+            )
             for _ in range(2):  # a row is read once
                 watched.on_train_batch_end(trainer, None)  # type: ignore[arg-type]
 
@@ -618,8 +483,8 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
         six_rows()
     (line,) = lines(tmp_path)
     assert (
-        "(diversity 0.00, nearest other 1.10, class entropy 0.95 relative to real images)"
-        in line["sentence"]
+        "(diversity 0.00, nearest other 1.10, class entropy 0.95, class diversity 0.80, repeats 0.00"
+        " relative to real images)" in line["sentence"]
     )
     assert (line["kind"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
     assert told == [{"title": "collapse", "text": f"50,000 images: {line['sentence']}"}]
@@ -631,7 +496,11 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
 
 
 def test_a_row_with_a_value_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
-    record: Any = SimpleNamespace(latest=WELL | {"loss_d": float("inf")})
+    record: Any = SimpleNamespace(
+        latest=alert_scenarios.HEALTHY_NETWORKS
+        | alert_scenarios.HEALTHY_IMAGES
+        | {"loss_d": float("inf")}
+    )
     watched = health.Health(tmp_path, Progress(1, 9), record)
     with pytest.raises(DivergedError, match="diverged: loss_d not finite at iteration 0"):
         watched.on_train_batch_end(SimpleNamespace(is_global_zero=True), None)  # type: ignore[arg-type]

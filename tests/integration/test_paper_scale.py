@@ -23,7 +23,8 @@ NARROW = {"width": 4, "width_d": 0, "blocks": 1, "z_dim": 8}
 
 def test_there_is_one_for_each_method_that_issues_ask_for() -> None:
     assert set(PAPERS) == {
-        "cyclegan_256", "dcgan_celeba", "pix2pix_256", "r3gan_cifar10", "sngan_cifar10", "wgan_gp_cifar10"
+        "cyclegan_256", "dcgan_celeba", "pix2pix_256", "r3gan_cifar10", "sngan_cifar10", "stylegan2_256",
+        "stylegan2_cifar10", "wgan_gp_cifar10"
     }  # fmt: skip
 
 

@@ -7,23 +7,38 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
+from PIL import Image
+from playwright.sync_api import Error as PlaywrightError
 
 from gan_lab import load_generator
+from gan_lab.config import loading
+from gan_lab.images import to_uint8, to_unit
 from gan_lab.inference import publish as publishing
 from gan_lab.inference.export import FORMATS
 from gan_lab.inference.publish import publish
+from gan_lab.inference.translation import TrainedTranslator
+from gan_lab.training.warm_start import find_start
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import PACKAGE
 from gan_lab.utils.output import list_visible
 from tests.helpers import processes
+from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import small
+from tests.helpers.folders import run_folder
 from tests.helpers.hub_server import Hub, serving
+from tests.helpers.pictures import noise
 
-FILES = {"README.md", "config.json", "generator.safetensors", "report.html", "samples.png"}
+PIXELS = """() => { const c = document.getElementById("gan");
+  return [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data]; }"""
+
+PAGE_FILES = {"index.html", "generator.js"}
+FILES = {"README.md", "config.json", "generator.safetensors", "samples.png", *PAGE_FILES}
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +82,23 @@ def test_published_folder_has_export_page_picture_and_card(
     assert {path.name for path in folder.iterdir()} == FILES
     assert torch.equal(load_generator(folder)(4), load_generator(run)(4))
     assert (folder / "samples.png").read_bytes() == (run / "samples" / "000000032.png").read_bytes()
-    page = (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "index.html").read_text(encoding="utf-8")
     assert "Content-Security-Policy" in page
     assert '"steps":' in page  # the generator's operations
+    # training images only on request
+    assert "Contact sheet of real training images" not in page
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "](samples.png)" in card
-    assert "[report.html](report.html)" in card
+    assert "[index.html](index.html)" in card
+    assert "sdk: static" in card.split("---")[1]  # a static Space as it is
     assert f"data.root={data_root.name}" in card
-    assert publish(run, str(folder), page=False) == str(folder)  # once more, at the same path
-    assert {path.name for path in folder.iterdir()} == FILES - {"report.html"}
-    assert "report.html" not in (folder / "README.md").read_text(encoding="utf-8")
+    publish(run, str(folder), reals=True)
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "Contact sheet of real training images" in page
+    assert publish(run, str(folder), page=False) == str(folder)  # once more, in its place
+    assert {path.name for path in folder.iterdir()} == FILES - PAGE_FILES
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert not any(name in card for name in ("index.html", "generator.js", "sdk:"))
     (folder / "mine.png").touch()
     with pytest.raises(ValueError, match=r"is not empty: mine\.png is not output of gan-lab"):
         publish(run, str(folder))
@@ -186,6 +208,8 @@ def test_a_published_generator_is_loaded_from_the_hub(
             "config.json",
             "generator.safetensors",
         }  # nothing else of a foreign repository is fetched
+        config = loading.load("dcgan", ["run.start_from=hf:me/faces"]).config
+        assert find_start(config) == tmp_path / "cache" / "gan-lab" / "me--faces" / "config.json"
         with pytest.raises(UserError, match=r"^hf:me/nothing cannot be downloaded from the Hub: "):
             load_generator("hf:me/nothing")
     assert isinstance(loaded, torch.nn.Module)
@@ -196,3 +220,65 @@ def test_a_published_generator_is_loaded_from_the_hub(
         UserError, match=r"^Invalid address of a model: hf:faces\. Write hf:owner/name\.$"
     ):
         load_generator("hf:faces")
+
+
+browser = pytest.fixture(started, scope="module")
+
+
+@needs_chromium
+def test_published_page_and_snippet_run_in_a_browser(
+    run: Path, browser: Any, tmp_path: Path
+) -> None:
+    """The ten lines of the card, in a page of a user, draw what ``gan-lab sample`` draws."""
+    folder = tmp_path / "site"
+    publish(run, str(folder))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    snippet = card.partition("```html\n")[2].partition("```")[0]
+    assert len(snippet.splitlines()) <= 10
+    (folder / "mine.html").write_text(f"<!doctype html><title>mine</title>{snippet}")
+    tab = browser.new_page()
+    faults: list[str] = []
+    tab.on("console", lambda message: faults.append(message.text))
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    generator = load_generator(run)
+    tab.goto((folder / "mine.html").as_uri())
+    for seed in (0, 1):
+        expected = to_uint8(generator(1, 0, seed))[0].expand(3, -1, -1).permute(1, 2, 0)
+        drawn = torch.tensor(tab.evaluate(PIXELS)).view(28, 28, 4)[..., :3]
+        assert (drawn - expected.int()).abs().max() <= 1
+        tab.click("#next")
+    # a class by name, and errors that say what is possible
+    named = "ganLab.draw(document.getElementById('gan'), { seed: 3, label: '7', truncation: 0.5 })"
+    tab.evaluate(named)
+    expected = to_uint8(generator(1, "7", 3, truncation=0.5))[0].expand(3, -1, -1).permute(1, 2, 0)
+    drawn = torch.tensor(tab.evaluate(PIXELS)).view(28, 28, 4)[..., :3]
+    assert (drawn - expected.int()).abs().max() <= 1
+    for options in ("{ seed: -1 }", "{ seed: 0.5 }", "{ label: 'cat' }", "{ label: 10 }"):
+        with pytest.raises(PlaywrightError, match=r"out of range|unknown label"):
+            tab.evaluate(f"ganLab.draw(document.getElementById('gan'), {options})")
+    assert faults == []
+    tab.goto((folder / "index.html").as_uri())
+    tab.wait_for_selector("#live[aria-busy=false]", state="attached")
+    assert faults == []
+    tab.close()
+
+
+@needs_chromium
+def test_published_translator_snippet_translates_a_file(
+    browser: Any, data_root: Path, tmp_path: Path
+) -> None:
+    run, folder = run_folder("pix2pix", tmp_path / "runs", data_root), tmp_path / "site"
+    publish(run, str(folder))
+    snippet = (folder / "README.md").read_text().partition("```html\n")[2].partition("```")[0]
+    assert len(snippet.splitlines()) <= 10
+    (folder / "mine.html").write_text(f"<!doctype html><title>mine</title>{snippet}")
+    noise(28, 28).convert("L").save(tmp_path / "photo.png")
+    tab = browser.new_page()
+    tab.goto((folder / "mine.html").as_uri())
+    tab.set_input_files("#photo", tmp_path / "photo.png")
+    tab.wait_for_function("document.getElementById('gan').width === 28")
+    drawn = torch.tensor(tab.evaluate(PIXELS)).view(28, 28, 4)[..., :3]
+    photo = torch.from_numpy(np.array(Image.open(tmp_path / "photo.png")))[None, None]
+    expected = to_uint8(TrainedTranslator(run)(to_unit(photo)))[0].expand(3, -1, -1)
+    assert (drawn - expected.permute(1, 2, 0).int()).abs().max() <= 1
+    tab.close()

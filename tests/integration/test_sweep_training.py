@@ -127,7 +127,7 @@ def test_sweep_check_tells_the_first_halving_and_the_time(
         in said
     )
     assert re.search(
-        r"One trial, measured on this machine: about \d+\.\d minutes\. 7 consecutive trials", said
+        r"One trial, measured on this machine: about \d+ (s|min)\. 7 consecutive trials", said
     )
 
     path.write_text("# Which?\n" + yaml.safe_dump(given | {"metric": {"name": "fd_digit"}}))

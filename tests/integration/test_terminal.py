@@ -250,7 +250,7 @@ def test_lines_are_of_the_leader_alone(capsys: pytest.CaptureFixture[str]) -> No
     class Other:
         is_global_zero = False
 
-    ProgressLines(Progress(1, 1), None, None).on_train_batch_end(Other(), None)  # type: ignore[arg-type]
+    ProgressLines(Progress(1, 1), None, None, None).on_train_batch_end(Other(), None)  # type: ignore[arg-type]
     assert capsys.readouterr().out == ""
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lab.training.callbacks.tensorboard_logger import TensorBoardLogger
+from gan_lab.training.callbacks.wandb_logger import WandbLogger
 from gan_lab.utils.files import make_file_name, read_rows
 from tests.helpers import processes
 from tests.helpers.families import small
@@ -63,6 +64,26 @@ def test_offline_wandb_run_has_rows_pictures_page_and_checkpoint(
     copy = Path(content["local_path"])
     assert copy.is_relative_to(run.resolve())
     assert copy.read_bytes() == (run / "checkpoints" / "best.ckpt").read_bytes()
+
+
+@pytest.mark.slow
+def test_wandb_labels_of_environment_win_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the real client: W&B ignores its variables if it gets values."""
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_TAGS", "x,y")
+    labels = {"project": "mine", "entity": "team", "tags": ["t"], "notes": "n"}
+    tracker = WandbLogger("offline", tmp_path, "cgan", "r", {}, labels=labels)
+    tracker.start(0)
+    tracker.finish()
+    (record,) = (tmp_path / "wandb").glob("offline-run-*")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(record)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    (run,) = (entry["run"] for entry in map(json.loads, said.stdout.splitlines()) if "run" in entry)
+    assert (run["project"], run["tags"]) == ("theirs", ["x", "y"])
+    assert (run["entity"], run["notes"]) == ("team", "n")
+    assert (run["display_name"], run["run_group"]) == ("r", "cgan")
 
 
 @pytest.mark.slow

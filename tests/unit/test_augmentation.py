@@ -170,7 +170,7 @@ def test_the_probability_follows_the_sign_and_takes_so_many_images() -> None:
     assert float(made.p) == pytest.approx(0.8)
 
 
-def test_parts_are_changed_alike_and_each_pass_otherwise() -> None:
+def test_parts_are_changed_alike_and_each_call_otherwise() -> None:
     x = images(4).float()
     made = Augmentation(AugmentConfig(policy="diffaugment"))
 
@@ -187,9 +187,12 @@ def test_parts_are_changed_alike_and_each_pass_otherwise() -> None:
     assert torch.equal(three[0], three[1])
     assert torch.equal(three[0], three[2])
     D = Augmented(Network(), made, stream, chunks=1)
-    passes = [D(x), D.forward(x), D.features(x)]
-    assert torch.equal(passes[0], three[0])
-    assert not any(torch.equal(a, b) for a, b in ((passes[0], passes[1]), (passes[1], passes[2])))
+    calls = [D(x), D(x), D.features(x)]
+    assert torch.equal(calls[0], three[0])
+    assert not any(torch.equal(a, b) for a, b in ((calls[0], calls[1]), (calls[1], calls[2])))
+    # the penalties see what the logits were computed from: R1 the reals, R2 the fakes
+    assert torch.equal(D.forward(x), calls[0])
+    assert torch.equal(D.forward(x), calls[1])
 
 
 def test_the_strengths_are_those_that_are_stated() -> None:

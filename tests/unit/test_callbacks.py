@@ -17,7 +17,7 @@ from gan_lab.config.schema import EmaConfig
 from gan_lab.metrics.base import Metric
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
-from gan_lab.training.callbacks import wandb_logger
+from gan_lab.training.callbacks import checkpoint, wandb_logger
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.progress import Progress
@@ -47,6 +47,31 @@ def test_ema_halves_its_distance_in_half_life() -> None:
     assert average.weight.item() == pytest.approx(0.25, rel=1e-6)
     assert average.running_mean.item() == pytest.approx(0.25, rel=1e-6)  # type: ignore[union-attr,operator]
     assert average.num_batches_tracked.item() == 7  # type: ignore[union-attr,operator]
+
+
+@pytest.mark.parametrize(("save_seconds", "interval"), [(0.1, 30), (3, 60)])
+def test_checkpoint_interval_follows_cost_of_save(
+    save_seconds: float, interval: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every 30 seconds, but no more than a twentieth of the time goes into saving."""
+    now = 0.0
+    saved: list[float] = []
+
+    def save(path: Path) -> None:
+        nonlocal now
+        now += save_seconds
+        saved.append(now)
+
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now)
+    trainer: Any = SimpleNamespace(world_size=1, save_checkpoint=save, is_global_zero=False)
+    progress = SimpleNamespace(iteration=1, spent=False)
+    evaluation = SimpleNamespace(evaluated=False, improved=False, own_best=[])
+    callback = checkpoint.Checkpoint(tmp_path, progress, evaluation, MagicMock())  # type: ignore[arg-type]
+    # the first ones come after 2, 4, 8 and 16 seconds
+    while now < 300:
+        now += 1
+        callback.on_train_batch_end(trainer, MagicMock())
+    assert saved[-1] - saved[-2] == pytest.approx(interval + save_seconds, abs=1)
 
 
 def test_ema_half_life_is_limited_by_ramp() -> None:

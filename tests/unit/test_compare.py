@@ -246,7 +246,7 @@ def test_notes_contain_effect_and_real_vs_real(tmp_path: Path) -> None:
                for name, value, floor in (("cgan", 1.0, 0.25), ("gan", 6.0, 0.38)) for i in range(3)]  # fmt: skip
     notes = compare(folders).notes
     assert notes[0].startswith(
-        "fd_digits: the best mean minus the next (gan) is -5 (-5.23 to -4.77), p = "
+        "fd_digits: the ratio of the best to the next (gan) is 0.18 (0.145 to 0.223), p = "
     )
     assert notes[1] == "fd_digits, real vs. real: 0.25 to 0.38"
 

@@ -10,6 +10,7 @@ import pytest
 from gan_lab import networks
 from gan_lab.cli import console
 from gan_lab.config import loading
+from gan_lab.report.compare import Cell, Column, Comparison, Row
 from gan_lab.runs.results import write_summary
 from gan_lab.runs.run import Run
 from gan_lab.training import profiling
@@ -102,3 +103,25 @@ def test_the_table_shows_a_score_with_its_spread_and_what_it_was_measured_by(
     }
     assert "fd_digits: of real images it is 0.5" in said
     assert "800 generated and 90 real test images, extractor digits: fd_digits, kd_digits" in said
+
+
+@pytest.mark.parametrize(("is_terminal", "tables"), [("1", 2), ("0", 1)])
+def test_print_comparison_fits_terminal_without_losing_columns(
+    is_terminal: str,
+    tables: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Columns that do not fit are in a second table; a file gets one table of any width."""
+    monkeypatch.setenv("TTY_COMPATIBLE", is_terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    cells = [Cell(1.25, 0.125, 3), None]
+    columns = [Column(f"a_long_name_{i}", {}, f"a_long_name_{i}", False) for i in range(4)]
+    rows = [Row(name, [], cells * 2) for name in ("cgan model.z_dim=7", "dcgan")]
+    console.print_comparison(Comparison(columns, rows))
+    said = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert (max(map(len, said.splitlines())) <= 60) == (is_terminal == "1")
+    assert said.count("EXP") == said.count("model.z_dim=7") == tables
+    assert [said.count(column.title) for column in columns] == [1] * 4

@@ -12,6 +12,7 @@ import torch
 from benchmarks.gpu import __main__ as gpu_check
 from gan_lab import device
 from gan_lab.config import loading
+from gan_lab.doctor import check_machine
 from gan_lab.metrics import extractors
 from gan_lab.training import builder
 from gan_lab.utils import errors
@@ -25,6 +26,30 @@ def as_before() -> Iterator[None]:
     before = CUDNN.allow_tf32, PRODUCTS.allow_tf32, CUDNN.deterministic, CUDNN.benchmark
     yield
     CUDNN.allow_tf32, PRODUCTS.allow_tf32, CUDNN.deterministic, CUDNN.benchmark = before
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "expected"),
+    [
+        ("avx512f avx512_bf16", "32-true", "run.precision=bf16-mixed trains convolutional networks faster"),
+        ("avx512f avx512_bf16", "bf16-mixed", ""),
+        ("avx512f avx512_bf16x", "32-true", ""),
+        ("avx2", "bf16-mixed", "run.precision=32-true is faster"),
+        ("asimd bf16", "32-true", "run.precision=bf16-mixed trains convolutional networks faster"),
+    ],
+)  # fmt: skip
+def test_advice_on_bf16_follows_flags_of_processor(
+    flags: str, precision: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "CPU_INFO", tmp_path / "cpuinfo")
+    assert device.advise_on_bf16("32-true") == ""
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags} sse\n", "utf-8")
+    assert expected in device.advise_on_bf16(precision)
+    assert bool(expected) == bool(device.advise_on_bf16(precision))
+    finding = check_machine.precision(loading.load("cgan", [f"run.precision={precision}"]).config)
+    assert finding.remedy == device.advise_on_bf16(precision)
+    assert finding.level == ("warn" if precision == "bf16-mixed" and expected else "ok")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from torch_fidelity.metric_kid import (
 )
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from gan_lab.metrics import frechet
+from gan_lab.metrics import extractors, frechet
 from gan_lab.metrics import inception_score as inception
 from gan_lab.metrics import manifold as manifolds
 from gan_lab.metrics.frechet import moments
@@ -259,3 +259,17 @@ def test_metrics_do_not_use_global_random_state() -> None:
         assert torch.equal(torch.get_rng_state(), before)
         assert np.array_equal(np.random.get_state()[1], before_numpy)
     assert values[0] == values[1]
+
+
+def test_pixel_features_are_means_of_blocks() -> None:
+    """A digit of 28 x 28 pixels has 7 x 7 blocks of 4 x 4 pixels; colors count equally."""
+    levels = torch.arange(49, dtype=torch.uint8).view(1, 1, 7, 7) * 5
+    blocks = levels.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    expected = levels.flatten(1) / 127.5 - 1
+    features, logits = extractors.load("pixels")(blocks)
+    assert logits is None
+    torch.testing.assert_close(features, expected)
+    red = torch.cat([blocks, torch.zeros_like(blocks), torch.zeros_like(blocks)], dim=1)
+    torch.testing.assert_close(
+        extractors.load("pixels")(red)[0], (levels.flatten(1) / 3) / 127.5 - 1
+    )

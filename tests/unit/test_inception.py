@@ -95,7 +95,7 @@ def test_eigenvalues_by_way_of_the_range_are_numpys() -> None:
 def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
     size: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    n = 12
+    n = 10  # the inception score has ten splits
     monkeypatch.setattr(
         np.linalg, "eigvals", partial(eigenvalues, rank=2 * n)
     )  # all 2,048 take it ten seconds
@@ -118,6 +118,8 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
     assert scores["kid_sd"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
     assert scores["is"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
     assert scores["is_sd"] == pytest.approx(theirs["inception_score_std"], rel=1e-4, abs=1e-6)
+    if size == 299:
+        return  # score() reads the same files into the same metric, and Inception is slow
     public = score(
         tmp_path / "fake", tmp_path / "real", ["fid", "kid", "is"], weights=weights, batch_size=5
     )

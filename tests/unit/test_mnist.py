@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def test_complete_folder_is_only_read(tmp_path: Path) -> None:
 @pytest.fixture
 def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mnist, "is_reachable", lambda url: False)
+
+
+def test_mirrors_are_asked_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where packets are dropped each mirror takes the whole timeout, and none waits for another."""
+    together = threading.Barrier(len(mnist.MNIST.mirrors))
+
+    def drop_packets(url: str) -> bool:
+        together.wait(timeout=5)
+        return False
+
+    monkeypatch.setattr(mnist, "is_reachable", drop_packets)
+    assert "its hosts cannot be reached" in mnist.find_full(tmp_path)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics import extractors
+from gan_lab.metrics import extractors, neighbor_search
 from gan_lab.metrics.nearest_neighbors import (
     FAKES,
     expect_near_share,
@@ -86,8 +86,10 @@ def test_near_copies_use_images_of_training(data_root: Path) -> None:
         assert protocol["train"] == 100
 
 
-def test_block_search_finds_nearest_of_all() -> None:
-    """A search block by block finds the nearest neighbors among all rows."""
+@pytest.mark.parametrize("columns", [4, 10_000])
+def test_block_search_finds_nearest_of_all(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search block by block, each in blocks of its own, finds the nearest among all rows."""
+    monkeypatch.setattr(neighbor_search, "BLOCK_OTHERS", columns)
     draws = torch.Generator().manual_seed(0)
     points, others = (torch.randn(n, 5, generator=draws, dtype=torch.float64) for n in (7, 23))
     looked = NeighborSearch(points, k=2)

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_lab.penalties import clip_weights, gradient_penalty, zero_centered_penalty
+from gan_lab.penalties import (
+    clip_weights,
+    gradient_penalty,
+    logits_with_zero_centered_penalty,
+    zero_centered_penalty,
+)
 
 SHAPE = (4, 3, 5, 6)
 
@@ -173,6 +178,25 @@ def test_r1_gives_images_no_gradient() -> None:
         4 * 2 * 2 * float(x.detach().square().sum()) / 4
     )  # of (2 weight x)^2
     assert x.grad is None
+
+
+def test_r1_and_logits_come_from_one_pass() -> None:
+    """Logits and penalty of a critic are those of two passes, and so is the gradient of their sum."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(90, 7), nn.Tanh(), nn.Linear(7, 1)).double()
+    x, passes = draw(1, *SHAPE), []
+
+    def critic(images: torch.Tensor) -> torch.Tensor:
+        passes.append(images)
+        return network(images).flatten()
+
+    logits, penalty = logits_with_zero_centered_penalty(critic, x)
+    assert len(passes) == 1
+    weights = [*network.parameters()]
+    joint = torch.autograd.grad(logits.square().sum() + penalty, weights)
+    separate = critic(x).square().sum() + zero_centered_penalty(critic, x)
+    assert torch.equal(logits, critic(x))
+    for one, other in zip(joint, torch.autograd.grad(separate, weights), strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
 def test_r1_of_constant_critic_is_zero() -> None:

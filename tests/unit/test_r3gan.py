@@ -62,6 +62,17 @@ def test_the_losses_are_those_of_pairs_with_half_gamma_times_both_penalties(clas
     )
 
 
+def test_a_step_passes_each_batch_through_the_discriminator_once() -> None:
+    """The penalties use the logits of the loss; the generator's step needs one pass of reals and one of fakes."""
+    family, passes = made(), []
+    family.discriminator.register_forward_pre_hook(lambda *_: passes.append("call"))
+    forward = family.discriminator.forward
+    family.discriminator.forward = lambda *args: (passes.append("forward"), forward(*args))[1]
+    family.step(Batch(images()))
+    assert passes.count("forward") == 4
+    assert passes.count("call") == 2
+
+
 def test_gamma_falls_along_a_cosine_to_a_share_of_its_own_and_then_stays() -> None:
     family = made(lr_d=1e-3, lr_g=1e-3, gamma=2.0, decay_images=1000, decay_to=0.2, gamma_to=0.6)
     shares = {}

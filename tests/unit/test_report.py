@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,7 +111,7 @@ def test_page_without_files_omits_their_sections(missing: str, tmp_path: Path) -
     if missing in ("samples", "all"):
         assert "There is no sample grid yet." in text
     if missing == "all":
-        assert "This run has no scores." in text
+        assert "of the training; no score yet" in text
         assert "No values are recorded yet." in text
 
 
@@ -188,9 +189,16 @@ def test_cost_excludes_pauses(tmp_path: Path) -> None:
     assert shown["training images seen"] == "256 of 256"
 
 
+def mark_make(folder: Path) -> None:
+    """Let a run be one that the Makefile has started."""
+    path = folder / "command.txt"
+    path.write_text(path.read_text().replace("gan-lab ", "make: gan-lab "))
+
+
 def test_commands_name_run_and_longer_budget(tmp_path: Path) -> None:
     """The commands name the run, and the first one trains for twice as many images."""
     folder = written_run(tmp_path / "my run", "run.images=256", "model.z_dim=7")
+    mark_make(folder)
     found = dict(command_lines(Run(folder)))
     assert (
         found["Train to twice as many images"]
@@ -208,9 +216,29 @@ def test_commands_name_run_and_longer_budget(tmp_path: Path) -> None:
     )
 
 
+def test_commands_have_the_form_that_started_the_run(tmp_path: Path) -> None:
+    """make and gan-lab show the same commands, each in its own form; data from Python a call."""
+    folder = written_run(tmp_path / "it's a run", "run.images=256", "model.z_dim=9")
+    mine = dict(command_lines(Run(folder)))
+    mark_make(folder)
+    makes = dict(command_lines(Run(folder)))
+    for purpose, line in mine.items():
+        program, *words = shlex.split(line)
+        assert program == "gan-lab"
+        assert arguments(makes[purpose]) == words
+    python = written_run(tmp_path / "python", "data.name=python", "model.z_dim=7")
+    train = dict(command_lines(Run(python)))["Train to twice as many images"]
+    assert train == (
+        "gan_lab.train('cgan', data=..., overrides=['model.z_dim=7', 'run.images=512'])"
+    )
+
+
 @pytest.mark.parametrize("photos", ["my photos", "photos", "anna's", "$HOME", 'a "b" (1)', "a;b"])
-def test_resume_command_keeps_overrides_through_make(tmp_path: Path, photos: str) -> None:
+def test_resume_command_keeps_overrides_through_make(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The resume command passes the overrides of the training through make and the shell."""
+    monkeypatch.setenv("GAN_LAB_STARTED_BY", "make")
     words = [f"data.root={tmp_path / photos}", "model.betas=[0.5, 0.9]"]
     run = RunFolder(tmp_path / photos)
     run.prepare(loading.load("cgan", words[:1]).config, ["train", "cgan", *words])

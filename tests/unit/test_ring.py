@@ -14,12 +14,12 @@ from tests.helpers.families import FAMILIES, keys_of
 # Overrides in addition to those of ring.yaml, whose learning rates are the keys of another family; a new family needs none.
 WORDS = {
     "wgan": ["model.lr_d=5e-4", "model.lr_g=5e-4", "model.clip=0.03", "data.batch_size=64", "ema.half_life_images=5000",
-             "run.images=200000"],
+             "run.images=150000"],
     "wgan_gp": ["model.lr_d=1e-3", "model.lr_g=1e-3", "model.gp_weight=0.1", "ema.half_life_images=10000", "model.betas=[0,0.9]",
                 "model.critic_norm=none"],
 }  # fmt: skip
 RING = ["data.name=toy", "model.network=mlp", "model.norm=none", "model.z_dim=2", "model.width=32", "data.batch_size=128",
-        "run.images=150000", "run.evaluate_every_images=50000", "ema.half_life_images=2000"]  # fmt: skip
+        "run.images=100000", "run.evaluate_every_images=50000", "ema.half_life_images=2000"]  # fmt: skip
 TWO_SPEEDS = ["model.lr_d=1e-3", "model.lr_g=2e-4", "model.betas=[0.5,0.9]"]
 
 

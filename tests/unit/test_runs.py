@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from gan_lab.config.loading import load
 from gan_lab.distributed import detect
@@ -371,3 +372,15 @@ def test_locked_marks_a_new_root_of_runs(tmp_path: Path) -> None:
         assert (tmp_path / "runs" / MARKER).is_file()
     with RunFolder(tmp_path / "gan" / "seed0").locked():
         assert not (tmp_path / MARKER).exists()
+
+
+def test_is_locked_elsewhere_sees_only_other_processes(tmp_path: Path) -> None:
+    """A run is locked while another process trains it; its own lock does not count."""
+    run = RunFolder(tmp_path / "gan" / "seed0")
+    assert not run.is_locked_elsewhere
+    with run.locked():
+        assert not run.is_locked_elsewhere
+    assert not run.is_locked_elsewhere
+    with FileLock(tmp_path / "gan" / ".seed0.lock"):
+        assert run.is_locked_elsewhere
+    assert not run.is_locked_elsewhere

@@ -144,7 +144,7 @@ def test_a_run_is_found_by_its_folder_and_what_is_missing_is_named(tmp_path: Pat
     assert gan_lab.load_generator(str(tmp_path), "last").classes == 0
     with pytest.raises(
         ValueError,
-        match=r"There is no checkpoint .*nowhere\. Train the run first, or name its folder",
+        match=r"There is no checkpoint .*nowhere\. Name a folder such as runs",
     ):
         load_generator(tmp_path / "nowhere")
     torch.save({"iteration": 1, "ema": {}, "recipes": {"translator": {}}}, tmp_path / "other.ckpt")
@@ -451,7 +451,8 @@ def test_class_option_means_the_name_in_both_interfaces(numbered_run: Path) -> N
         assert CliRunner().invoke(app, command).exit_code == 0
     with pytest.warns(UserWarning, match="label=2 is the class with index 2"):
         save_grid(load_generator(numbered_run, exact=True)(1, 2), 1, out[1])
-    assert out[0].read_bytes() == out[1].read_bytes()
+    with Image.open(out[0]) as one, Image.open(out[1]) as other:
+        assert one.tobytes() == other.tobytes()
 
 
 def test_text_is_an_index_if_no_class_has_a_number_for_a_name(tmp_path: Path) -> None:

@@ -222,21 +222,32 @@ const engine = (() => {
     return out;
   }
 
+  // The mean over one side.
+  function mean(x, [side], keep = false) {
+    const at = side < 0 ? side + x.shape.length : side, n = x.shape[at], inner = count(x.shape.slice(at + 1)), outer = count(x.shape.slice(0, at));
+    const out = tensor(keep ? x.shape.with(at, 1) : x.shape.toSpliced(at, 1));
+    for (let i = 0; i < outer; i++) for (let j = 0; j < n; j++) for (let k = 0; k < inner; k++) out.data[i * inner + k] += x.data[(i * n + j) * inner + k] / n;
+    return out;
+  }
+
   const operations = {
     "aten.add.Tensor": (a, b) => together(a, b, (x, y) => x + y),
     "aten.addcmul.default": (a, b, c) => together(a, together(b, c, (x, y) => x * y), (x, y) => x + y),
     "aten.batch_norm.default": batchNorm,
     "aten.cat.default": cat,
+    "aten.clamp.default": (x, low, high) => each(x, (value) => Math.min(high ?? Infinity, Math.max(low ?? -Infinity, value))),
     "aten.conv2d.default": convolve,
     "aten.conv_transpose2d.input": convolveBack,
     "aten.group_norm.default": groupNorm,
     "aten.instance_norm.default": (x, w, b, mean, variance, own, momentum, eps) => groupNorm(x, x.shape[1], w, b, eps),
     "aten.leaky_relu.default": (x, slope = 0.01) => each(x, (value) => value < 0 ? slope * value : value),
     "aten.linear.default": linear,
+    "aten.mean.dim": mean,
     "aten.mul.Tensor": (a, b) => together(a, b, (x, y) => x * y),
     "aten.pad.default": pad,
     "aten.permute.default": permute,
     "aten.relu.default": (x) => each(x, (value) => Math.max(0, value)),
+    "aten.rsqrt.default": (x) => each(x, (value) => 1 / Math.sqrt(value)),
     "aten.sigmoid.default": (x) => each(x, (value) => 1 / (1 + Math.exp(-value))),
     "aten.slice.Tensor": slice,
     "aten.sym_size.int": (x, side) => x.shape[side],
@@ -277,7 +288,34 @@ const engine = (() => {
     return values[graph.output];
   }
 
-  return { open, run, floats, operations, tensor };
+  const pen = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
+
+  // An image [1, C, H, W] in [-1, 1] on a canvas, by images.to_uint8.
+  function show(canvas, { shape: [, channels, height, width], data }) {
+    canvas.width = width;
+    canvas.height = height;
+    const pixels = new ImageData(width, height), area = width * height;
+    for (let p = 0; p < area; p++) {
+      for (let c = 0; c < 3; c++) pixels.data[4 * p + c] = Math.round(Math.min(255, Math.max(0, (data[channels === 1 ? p : c * area + p] + 1) * 127.5)));
+      pixels.data[4 * p + 3] = 255;
+    }
+    pen(canvas).putImageData(pixels, 0, 0);
+  }
+
+  // The picture on a canvas as an image [1, C, H, W] in [-1, 1]; gray by images.to_gray.
+  function read(canvas, channels) {
+    const { width, height } = canvas, pixels = pen(canvas).getImageData(0, 0, width, height).data;
+    const image = tensor([1, channels, height, width]), area = width * height;
+    const unit = (value) => value / 127.5 - 1;
+    for (let p = 0; p < area; p++) {
+      const [red, green, blue] = pixels.subarray(4 * p, 4 * p + 3);
+      if (channels === 1) image.data[p] = unit(0.299 * red + 0.587 * green + 0.114 * blue);
+      else [red, green, blue].forEach((value, c) => { image.data[c * area + p] = unit(value); });
+    }
+    return image;
+  }
+
+  return { open, run, floats, operations, tensor, pen, show, read };
 })();
 
 if (typeof document === "undefined") { // In the worker, the same script runs without a document.

@@ -29,32 +29,7 @@
     };
   }
 
-  const pen = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
-
-  // An image [1, C, H, W] in [-1, 1] on a canvas, by images.to_uint8.
-  function show(canvas, { shape: [, channels, height, width], data }) {
-    canvas.width = width;
-    canvas.height = height;
-    const pixels = new ImageData(width, height), area = width * height;
-    for (let p = 0; p < area; p++) {
-      for (let c = 0; c < 3; c++) pixels.data[4 * p + c] = Math.round(Math.min(255, Math.max(0, (data[channels === 1 ? p : c * area + p] + 1) * 127.5)));
-      pixels.data[4 * p + 3] = 255;
-    }
-    pen(canvas).putImageData(pixels, 0, 0);
-  }
-
-  // The picture on a canvas as an image [1, C, H, W] in [-1, 1]; gray by images.to_gray.
-  function read(canvas, channels) {
-    const { width, height } = canvas, pixels = pen(canvas).getImageData(0, 0, width, height).data;
-    const image = engine.tensor([1, channels, height, width]), area = width * height;
-    const unit = (value) => value / 127.5 - 1;
-    for (let p = 0; p < area; p++) {
-      const [red, green, blue] = pixels.subarray(4 * p, 4 * p + 3);
-      if (channels === 1) image.data[p] = unit(0.299 * red + 0.587 * green + 0.114 * blue);
-      else [red, green, blue].forEach((value, c) => { image.data[c * area + p] = unit(value); });
-    }
-    return image;
-  }
+  const { pen, show, read } = engine;
 
   // Redraw until the latest request is shown; the page stays responsive in between. aria-busy marks the section as unfinished.
   let drawing = 0;
@@ -73,6 +48,26 @@
     };
   }
 
+  // A PNG file with a text chunk after its header, as gan_lab/utils/provenance.py writes it.
+  function withText(png, keyword, text) {
+    const escaped = text.replace(/[^ -~]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+    const content = Uint8Array.from(`tEXt${keyword}\0${escaped}`, (c) => c.charCodeAt(0)), after = 33;
+    let crc = -1;
+    for (const byte of content) {
+      crc ^= byte;
+      for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? crc >>> 1 ^ 0xedb88320 : crc >>> 1;
+    }
+    const chunk = new Uint8Array(content.length + 8), view = new DataView(chunk.buffer);
+    view.setUint32(0, content.length - 4);
+    chunk.set(content, 4);
+    view.setUint32(content.length + 4, ~crc);
+    const joined = new Uint8Array(png.length + chunk.length);
+    joined.set(png.subarray(0, after));
+    joined.set(chunk, after);
+    joined.set(png.subarray(after), after + chunk.length);
+    return joined;
+  }
+
   const press = (buttons, chosen) => buttons.forEach((button) => button.setAttribute("aria-pressed", String(button === chosen)));
   const decoded = (uri) => new Promise((done, failed) => { const picture = new Image(); picture.onload = () => done(picture); picture.onerror = failed; picture.src = uri; });
 
@@ -84,7 +79,7 @@
       const size = drawn.length / model.seeds;
       model.latent = (seed) => drawn.slice(seed * size, (seed + 1) * size);
     }
-    const seed = one("live-seed"), seeds = Number(seed.max) + 1, sliders = all("input.direction"), way = one("live-way"), walk = one("live-walk");
+    const seed = one("live-seed"), seeds = Number(seed.max) + 1, sliders = all("input.direction"), way = one("live-way"), walk = one("live-walk"), truncation = one("live-truncation");
     const state = { label: 0, base: models.map((model) => model.latent(0)), ends: [null, null] };
 
     // Interpolate between two latents: spherically, or linearly if the prior is not Gaussian.
@@ -100,7 +95,8 @@
       sliders.forEach((slider, k) => (models[index].directions[k] ?? []).forEach((x, i) => { z[i] += Number(slider.value) * x; }));
       return z;
     }
-    function make(index, z) {
+    function make(index, latent) {
+      const z = latent.map((value) => Number(truncation?.value ?? 1) * value);
       const { classes } = models[index], inputs = { z: engine.tensor([1, z.length], z) };
       if (classes.length) {
         inputs.y = engine.tensor([1, classes.length]);
@@ -111,10 +107,16 @@
     const canvases = all("canvas.made");
     const draw = coalesced(async () => {
       for (const [index, canvas] of canvases.entries()) show(canvas, await make(index, steered(index)));
+      describe();
     });
     function place(bases) {
       state.base = bases;
       draw();
+    }
+    // An image between seeds, or of a held-out image, has no seed.
+    function placeBetween(bases) {
+      seed.value = "";
+      place(bases);
     }
     const level = () => sliders.forEach((slider) => { slider.value = 0; });
 
@@ -125,6 +127,7 @@
       place(models.map((model) => model.latent(Number(seed.value))));
     });
     sliders.forEach((slider) => slider.addEventListener("input", draw));
+    truncation?.addEventListener("input", () => { draw(); fill(); });
     one("live-zero").addEventListener("click", () => { level(); draw(); });
     const classes = all("button.class");
     classes.forEach((button) => button.addEventListener("click", () => {
@@ -144,16 +147,16 @@
       stop();
       level();
       const [a, b] = state.ends;
-      place(models.map((model, index) => between(a[index], b[index], Number(way.value), model.straight)));
+      placeBetween(models.map((model, index) => between(a[index], b[index], Number(way.value), model.straight)));
     });
 
     // A latent walk with forty steps per seed; with reduced motion, one step per click.
     let timer = null, from = 0, share = 0;
     function step() {
-      if (share === 0) from = Number(seed.value) || 0;
+      if (share === 0 && seed.value !== "") from = Number(seed.value);
       share += 0.025;
       const next = (from + 1) % seeds;
-      place(models.map((model) => between(model.latent(from), model.latent(next), Math.min(1, share), model.straight)));
+      placeBetween(models.map((model) => between(model.latent(from), model.latent(next), Math.min(1, share), model.straight)));
       if (share >= 1) { share = 0; seed.value = next; }
     }
     function stop() {
@@ -183,7 +186,7 @@
       canvas.width = width;
       canvas.height = height;
       pen(canvas).drawImage(await decoded(picture.src), 0, 0);
-      place([(await run(0, "encoder", { image: read(canvas, channels) })).data]);
+      placeBetween([(await run(0, "encoder", { image: read(canvas, channels) })).data]);
     }));
 
     // The wall shows the next sixteen seeds; a click selects one.
@@ -207,7 +210,74 @@
         show(canvas, await make(0, models[0].latent(Number(button.dataset.seed))));
       }
     });
+
+    // The state in the address of the page, which opens it again, and the command that draws the image.
+    const command = one("live-command"), about = one("live-about-command"), save = one("live-save");
+    const quote = (text) => /^[\w.,=+-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`;
+    const isMoved = () => sliders.some((slider) => Number(slider.value) !== 0);
+    const settings = () => ({ seed: seed.value === "" ? null : Number(seed.value), truncation: Number(truncation?.value ?? 1), ...(models[0].classes.length ? { class: models[0].classes[state.label] } : {}) });
+    let used = false;
+    section.addEventListener("input", () => { used = true; }, true);
+    section.addEventListener("click", () => { used = true; }, true);
+    function describe() {
+      const { seed: number, truncation: share, class: label } = settings();
+      const isCommand = number !== null && !isMoved();
+      if (command) {
+        command.textContent = isCommand ? `${command.dataset.command} --seed ${number}${label === undefined ? "" : ` --class ${quote(label)}`}${share === 1 ? "" : ` --truncation ${share}`}` : "";
+        command.closest(".line").hidden = !isCommand;
+        about.textContent = isCommand ? "The command that draws this image" : "No command draws this image: it is between seeds, or moved along a direction";
+      }
+      if (!used) return;
+      const shared = new URLSearchParams();
+      if (number !== null) shared.set("seed", number);
+      if (classes.length) shared.set("class", state.label);
+      if (share !== 1) shared.set("truncation", share);
+      sliders.forEach((slider, k) => { if (Number(slider.value)) shared.set(`d${k + 1}`, slider.value); });
+      // Some browsers forbid it for a page from disk.
+      try { history.replaceState(history.state, "", `#live?${shared}`); } catch { /* The address stays as it is. */ }
+    }
+    function restore() {
+      if (!location.hash.startsWith("#live?")) return;
+      const shared = new URLSearchParams(location.hash.slice("#live?".length)), number = Number(shared.get("seed") ?? 0), label = Number(shared.get("class") ?? 0);
+      if (Number.isInteger(number) && number >= 0 && number < seeds) { seed.value = number; state.base = models.map((model) => model.latent(number)); }
+      if (classes[label]) { state.label = label; press(classes, classes[label]); }
+      if (truncation) truncation.value = shared.get("truncation") ?? 1;
+      sliders.forEach((slider, k) => { slider.value = shared.get(`d${k + 1}`) ?? 0; });
+      section.scrollIntoView();
+    }
+    restore();
+    addEventListener("hashchange", () => { restore(); draw(); fill(); });
+    save?.addEventListener("click", async () => {
+      const { seed: number, ...others } = settings(), record = { output: "page image", ...models[0].record, ...others };
+      if (number !== null && !isMoved()) record.seed = number;
+      const blob = await new Promise((done) => canvases[0].toBlob(done, "image/png"));
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([withText(new Uint8Array(await blob.arrayBuffer()), "gan-lab", JSON.stringify(record))], { type: "image/png" }));
+      link.download = `${["image", number === null ? "" : `seed${number}`, others.class === undefined ? "" : `class${others.class}`].filter(Boolean).join("-").replace(/[^\w.,=-]+/g, "_")}.png`;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
     fresh?.addEventListener("click", () => { first = (first + 16) % seeds; fill(); });
+    const plain = (latents) => latents && latents.map((z) => [...z]);
+    keep("latents", () => ({
+      seed: seed.value, label: state.label, base: plain(state.base), ends: state.ends.map(plain), way: way.value,
+      directions: sliders.map((slider) => slider.value), first, walk: timer && { from, share },
+    }), (saved) => {
+      state.label = saved.label;
+      press(classes, classes[saved.label]);
+      state.base = saved.base.map((z) => Float32Array.from(z));
+      state.ends = saved.ends.map((latents) => latents && latents.map((z) => Float32Array.from(z)));
+      all("button.end").forEach((button, i) => button.setAttribute("aria-pressed", String(Boolean(state.ends[i]))));
+      way.disabled = !state.ends.every(Boolean);
+      way.value = saved.way;
+      sliders.forEach((slider, k) => { slider.value = saved.directions[k] ?? 0; });
+      seed.value = saved.seed;
+      first = saved.first;
+      if (saved.walk && !still.matches) {
+        walk.click();
+        ({ from, share } = saved.walk);
+      }
+    });
     draw();
     fill();
   }
@@ -266,7 +336,12 @@
     input.addEventListener("pointermove", (event) => { if (last) line(event); });
     for (const end of ["pointerup", "pointercancel"]) input.addEventListener(end, () => { if (last) { last = null; draw(); } });
     clear();
+    const isRestored = keep("translator", () => ({ network, picture: input.toDataURL() }), async ({ network: chosen, picture }) => {
+      ways.find((button) => button.dataset.network === chosen)?.click();
+      take(await decoded(picture));
+    });
     const example = document.querySelector("button.held-out");
+    if (isRestored) return;
     if (example) example.click(); else draw();
   }
 })();

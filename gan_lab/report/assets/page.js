@@ -2,6 +2,19 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const say = (text) => { document.getElementById("said").textContent = text; };
 
+// The state of the page before it reloaded itself (reload.js); used once.
+const before = history.state?.page ?? {};
+if (before.parts) history.replaceState(null, "");
+const kept = {};
+// Let a part of the page keep its state: save returns it as plain data, restore sets it.
+function keep(name, save, restore) {
+  kept[name] = save;
+  const state = before.parts?.[name];
+  if (state === undefined || state === null) return false;
+  restore(state);
+  return true;
+}
+
 (() => {
   const whole = (value) => Math.round(value).toLocaleString("en-US");
   const short = (value) => value === null ? "–" : String(Number(value.toPrecision(4)));
@@ -21,7 +34,17 @@ const say = (text) => { document.getElementById("said").textContent = text; };
       grid.alt = `Grid of generated images after ${whole(data.seen[at])} images seen`;
       slider.setAttribute("aria-valuetext", `${whole(data.seen[at])} images seen`);
     });
+    // The last grid stays the last one; another one is found again by its images.
+    keep("grid", () => Number(slider.value) === frames.length - 1 ? null : data.seen[Number(slider.value)], (images) => {
+      const at = data.seen.indexOf(images);
+      if (at < 0) return;
+      slider.value = at;
+      slider.dispatchEvent(new Event("input"));
+    });
   }
+  keep("details", () => [...document.querySelectorAll("details")].map((each) => each.open), (open) => {
+    document.querySelectorAll("details").forEach((each, i) => { each.open = open[i]; });
+  });
   // Upsampled images stay pixelated; downsampled ones are smoothed.
   const measure = () => document.querySelectorAll("figure img").forEach((img) => {
     img.classList.toggle("enlarged", img.naturalWidth > 0 && img.clientWidth > img.naturalWidth);
@@ -329,7 +352,13 @@ const say = (text) => { document.getElementById("said").textContent = text; };
     charts.push(chart);
   });
   if (charts.length) {
+    keep("charts", () => ({ view: view.from > 0 || view.to < end ? view : null, hidden: charts.flatMap((chart) => chart.series).filter((one) => !one.shown).map((one) => one.name) }), (saved) => {
+      if (saved.view) show(saved.view.from, saved.view.to);
+      charts.forEach((chart) => chart.series.forEach((one, i) => { if (saved.hidden.includes(one.name)) chart.legend.children[i].click(); }));
+    });
     new ResizeObserver(draw).observe(document.querySelector(".charts"));
     draw();
   }
+  keep("scroll", () => scrollY, (top) => addEventListener("load", () => scrollTo({ top, behavior: "instant" })));
+  keep("focus", () => document.activeElement?.id || null, (id) => document.getElementById(id)?.focus({ preventScroll: true }));
 })();

@@ -1,7 +1,8 @@
 """Measures of studies: one file each with ``measure``, discovered by its name.
 
 ``measure(arm)`` returns numbers by their names; lists are curves for the figure. For a figure other
-than one point per seed, a file also has ``draw(figure, results)`` for a matplotlib figure.
+than one point per seed, a file also has ``draw(figure, results)`` for a matplotlib figure. ``ARGUMENTS``
+names arguments of an arm that are the measure's own and not config keys.
 """
 
 from __future__ import annotations
@@ -75,6 +76,16 @@ def _parse_pairs(arguments: Sequence[str]) -> dict[str, str]:
 def names() -> list[str]:
     """List every built-in measure."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def check_name(name: str) -> None:
+    """Check that a measure exists, without importing a built-in one, which may need torch.
+
+    Raises:
+        UserError: It does not.
+    """
+    if name not in names():
+        find(name)
 
 
 def find(name: str) -> ModuleType:

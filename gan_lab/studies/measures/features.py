@@ -10,13 +10,15 @@ from matplotlib.figure import Figure
 from gan_lab.inference.linear_probe import probe
 from gan_lab.studies.measures import Arm, Results, Values
 
+# Argument of this measure, which is not a config key.
+ARGUMENTS = ("most",)
 LABELS = (50, 100, 300, 1000)
 KINDS = {"trained": "discriminator", "untrained": "untrained discriminator", "pixels": "pixels"}
 
 
 def measure(arm: Arm) -> Values:
     """Return the test accuracy by kind of features: with 100 labels, and a curve over LABELS."""
-    _, arguments = arm.split_arguments("most")
+    _, arguments = arm.split_arguments(*ARGUMENTS)
     max_labels = arm.number("most", default=LABELS[-1])
     folder = arm.train(arguments)
     found = [

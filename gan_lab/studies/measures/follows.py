@@ -13,15 +13,18 @@ from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils.errors import UserError
 
+# Arguments of this measure, which are not config keys.
+ARGUMENTS = ("column", "score")
+
 
 def measure(arm: Arm) -> Values:
     """Return Spearman's ``correlation`` over the evaluations.
 
     Each evaluation is paired with the mean of the column since the previous one.
     """
-    _, arguments = arm.split_arguments("column", "score")
+    _, arguments = arm.split_arguments(*ARGUMENTS)
     history = Run(arm.train(arguments)).history
-    for key in ("column", "score"):
+    for key in ARGUMENTS:
         if arm.text(key) not in history:
             raise UserError(
                 f"arm {arm.name}: {key}={arm.text(key)}. metrics.csv has {', '.join(history)}"

@@ -26,6 +26,11 @@ from gan_lab.utils.files import atomic_path
 
 # maximum training time between two checkpoints, which a killed run loses
 CHECKPOINT_INTERVAL_S = 30.0
+# training time of the first checkpoint; the following ones come after twice the time each, up to
+# the interval, so that a training that is stopped soon can be sampled
+FIRST_CHECKPOINT_S = 2.0
+# saves take no larger share of the time, even if this makes the interval longer
+MAX_SAVE_SHARE = 0.05
 # signals of cluster schedulers and of a closed terminal
 PREEMPTED = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
@@ -68,7 +73,8 @@ class AtomicCheckpointIO(CheckpointIO):
 class Checkpoint(FamilyCallback):
     """Saves ``iteration-<n>.ckpt``; links ``last.ckpt``, ``best.ckpt`` and ``best-<score>.ckpt``.
 
-    Saves at each evaluation, every ``CHECKPOINT_INTERVAL_S``, at the end and on a signal.
+    Saves at each evaluation, after ``FIRST_CHECKPOINT_S``, twice that, and so on, up to every
+    ``CHECKPOINT_INTERVAL_S`` (less often if a save takes long), at the end and on a signal.
     ``best.ckpt`` has the best headline score, ``best-<score>.ckpt`` the best score of a baseline.
 
     A signal only sets a flag. After the iteration all ranks agree on it, save and stop.
@@ -90,11 +96,13 @@ class Checkpoint(FamilyCallback):
         self.at_start = at_start
         # the signal that stopped the training
         self.signal: int | None = None
-        self._saved_at = time.monotonic()
+        self._started_at = self._saved_at = time.monotonic()
+        self._save_s = 0.0
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         self.listen(*PREEMPTED, signal.SIGINT)
+        self._started_at = self._saved_at = time.monotonic()
         if self.at_start and self.progress.iteration == 0:
             self.save(trainer, family)
 
@@ -122,7 +130,7 @@ class Checkpoint(FamilyCallback):
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         is_stopping = self.signal is not None
-        is_due = time.monotonic() - self._saved_at > CHECKPOINT_INTERVAL_S
+        is_due = time.monotonic() - self._saved_at > self._interval_s
         if trainer.world_size > 1:
             flags = torch.tensor([is_stopping, is_due], dtype=torch.uint8, device=family.device)
             distributed.all_reduce(flags, distributed.ReduceOp.MAX)
@@ -133,6 +141,12 @@ class Checkpoint(FamilyCallback):
         if is_stopping or is_due or self.evaluation.evaluated or self.progress.spent:
             self.save(trainer, family)
 
+    @property
+    def _interval_s(self) -> float:
+        """Seconds until the next checkpoint."""
+        early_s = max(FIRST_CHECKPOINT_S, self._saved_at - self._started_at)
+        return max(min(CHECKPOINT_INTERVAL_S, early_s), self._save_s / MAX_SAVE_SHARE)
+
     def save(self, trainer: Trainer, family: Family) -> None:
         """Save the current iteration.
 
@@ -142,6 +156,7 @@ class Checkpoint(FamilyCallback):
         Raises:
             DivergedError: A weight is NaN or Inf; nothing is saved.
         """
+        started = time.monotonic()
         self.finite_check.check(trainer, family)
         path = self.folder / f"iteration-{self.progress.iteration:08d}.ckpt"
         links = [
@@ -162,6 +177,7 @@ class Checkpoint(FamilyCallback):
             for old in sorted(self.folder.glob("iteration-*.ckpt"))[:-KEPT_CHECKPOINTS]:
                 old.unlink()
         self._saved_at = time.monotonic()
+        self._save_s = self._saved_at - started
 
 
 def _under_nohup(number: int) -> bool:

@@ -1,8 +1,11 @@
-"""Log the distance of the EMA from the raw weights, and the diversity of the generated images."""
+"""Log the distance of the EMA from the raw weights, and statistics of generated images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch import Trainer
@@ -16,18 +19,56 @@ from gan_lab.seeding import Stream
 from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.progress import Progress
+from gan_lab.training.callbacks.sample_statistics import (
+    NEAR_COPY_FRACTION,
+    class_distances,
+    color_spread,
+    energy_distance,
+    entropy,
+    mean_nearest_distance,
+    mean_pairwise_distance,
+    nearest_distances,
+    rank_probability,
+    roughness,
+    rows_by_label,
+)
 
-# the diversity costs a batch of images, so it is measured at every fifth row of losses
+logger = logging.getLogger("gan_lab")
+# the statistics cost a batch of images, so they are measured at every fifth row of losses
 DIVERSITY_INTERVAL_ROWS = 5
+# Pixel values are in [-1, 1]. With less color, images are gray up to the noise of a JPEG file.
+MIN_COLOR_SPREAD = 0.02
+# images of the energy distance: enough for an alert, and cheap for the 1,000 points of the toy data
+MAX_COMPARED_IMAGES = 256
+# With fewer training or validation images, a discriminator's overfitting cannot be measured.
+MIN_RATED_IMAGES = 32
+
+
+class _Features(NamedTuple):
+    """Extracted features [N, D] and logits [N, classes] of images [N, C, H, W] in [-1, 1]."""
+
+    images: Tensor
+    features: Tensor
+    logits: Tensor | None
 
 
 class Diversity(FamilyCallback):
-    """Logs ``ema_distance`` at each row of losses, and the diversity at every fifth row.
+    """Logs ``ema_distance`` at each row of losses, and statistics of images at every fifth row.
 
-    The statistics ``diversity``, ``nearest_other`` and ``class_entropy`` are computed on the sample
-    grid (fixed latents, EMA weights) and divided by their values for real images: 1 is as diverse
-    as the data. ``diversity`` is 0 if all images are identical, ``nearest_other`` if every image
-    has a duplicate.
+    They are computed on images of fixed latents and EMA weights, with the labels or sources of
+    ``batch``; docs/health.md describes each column. ``sample_distance_raw`` is that of the raw
+    weights, and ``overfitting_auc`` is about the discriminator.
+
+    Args:
+        every: Images between two rows of losses.
+        batch: Reals to compare with, and the labels and sources of the fakes.
+        extractor: Extractor of the features.
+        by_class: Whether the generator is class-conditional.
+        seed: Seed of the latents.
+        ema: The EMA weights.
+        progress: The progress of the training.
+        rated: Training images and validation images that the discriminator rates; None or too few:
+            ``overfitting_auc`` is left out.
     """
 
     def __init__(
@@ -39,6 +80,7 @@ class Diversity(FamilyCallback):
         seed: int,
         ema: EMA,
         progress: Progress,
+        rated: tuple[Batch, Batch] | None = None,
     ) -> None:
         self.every = every
         self.batch = batch
@@ -47,7 +89,27 @@ class Diversity(FamilyCallback):
         self.ema = ema
         self.progress = progress
         self.groups = rows_by_label(batch.labels) if by_class and batch.labels is not None else None
-        self._real: dict[str, float] | None = None
+        self.rated = rated
+        if rated and min(len(part.images) for part in rated) < MIN_RATED_IMAGES:
+            self.rated = None
+        # statistics of the reals, on the device and as numbers
+        self._real: _Features | None = None
+        self._real_values: dict[str, float] = {}
+        self._real_class_distances: Tensor | None = None
+
+    def on_fit_start(self, trainer: Trainer, family: Family) -> None:
+        if self.rated is None:
+            return
+        try:
+            with torch.no_grad(), _evaluation_mode(family, ["discriminator"]):
+                self._rate(family, self.rated[0])
+        # a user's family may call its discriminator with other arguments
+        except Exception as error:
+            logger.info(
+                f"Skipping overfitting_auc: {type(family).__name__}.rate_reals failed "
+                f"({type(error).__name__}: {error}). Override it"
+            )
+            self.rated = None
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
         is_last = self.progress.spent
@@ -55,79 +117,141 @@ class Diversity(FamilyCallback):
             family.log_scalars(ema_distance=self.ema.distance(family))
         if is_last or self.progress.has_crossed(DIVERSITY_INTERVAL_ROWS * self.every):
             with self.ema.applied(family):
-                family.log_scalars(**self.measure(family))
+                values = self.measure(family)
+            values |= self.measure_raw(family)
+            family.log_scalars(**values)
 
     @torch.no_grad()
     def measure(self, family: Family) -> dict[str, Tensor]:
-        """Compute the statistics of the current generator; empty if the grid has one image."""
-        batch = self.batch.to_device(family.device, family.dtype)
+        """Compute the statistics of the current generator; empty if the batch has one image."""
         with exact_arithmetic(family.device):
-            # cached, so that only the first measurement synchronizes with the device
-            if self._real is None:
-                self.groups = self.groups and [rows.to(family.device) for rows in self.groups]
-                real = self._statistics(batch.images)
-                self._real = dict(zip(real, torch.stack(list(real.values())).tolist(), strict=True))
-            fake = self._statistics(family.generate(batch, Stream(self.seed, "samples")))
-        return {name: fake[name] / real for name, real in self._real.items() if real > 0}
+            self._measure_reals(family)
+            fake = self._extract(self._generate(family))
+            return self._compare(fake)
 
-    def _statistics(self, images: Tensor) -> dict[str, Tensor]:
-        features, logits = self.extractor(
-            images if self.extractor.name == "points" else to_uint8(images)
-        )
-        statistics = {"diversity": mean_pairwise_distance(features, self.groups)}
+    @torch.no_grad()
+    def measure_raw(self, family: Family) -> dict[str, Tensor]:
+        """Compute ``sample_distance_raw`` and ``overfitting_auc`` of the raw networks."""
+        values = {}
+        names = [*family.ema_networks, "discriminator"]
+        with exact_arithmetic(family.device), _evaluation_mode(family, names):
+            if self._real_values.get("distance"):
+                fake = self._extract(self._generate(family))
+                values["sample_distance_raw"] = self._energy_distance(fake)
+            if self.rated:
+                train, validation = (self._rate(family, part) for part in self.rated)
+                if train is not None and validation is not None:
+                    values["overfitting_auc"] = rank_probability(train, validation)
+        return values
+
+    def _generate(self, family: Family) -> Tensor:
+        batch = self.batch.to_device(family.device, family.dtype)
+        return family.generate(batch, Stream(self.seed, "samples"))
+
+    def _extract(self, images: Tensor) -> _Features:
+        is_points = self.extractor.name == "points"
+        return _Features(images, *self.extractor(images if is_points else to_uint8(images)))
+
+    def _rate(self, family: Family, batch: Batch) -> Tensor | None:
+        """Return one logit per image [N]; patch logits are averaged."""
+        logits = family.rate_reals(batch.to_device(family.device, family.dtype))
+        return None if logits is None else logits.flatten(1).mean(1) if logits.dim() > 1 else logits
+
+    def _measure_reals(self, family: Family) -> None:
+        """Compute the statistics of the reals once, so that later ones do not synchronize."""
+        if self._real is not None:
+            return
+        device = family.device
+        self.groups = self.groups and [rows.to(device) for rows in self.groups]
+        batch = self.batch.to_device(device, family.dtype)
+        self._real = self._extract(batch.images)
+        statistics = self._statistics(self._real)
+        compared = self._real.features[:MAX_COMPARED_IMAGES]
+        statistics["distance"] = mean_pairwise_distance(compared)
+        if self._has_pixels:
+            statistics["roughness"] = roughness(batch.images)
+            statistics["repeats"] = self._near_copies(
+                self._real.features, statistics["nearest_other"]
+            )
+        if self._has_colors:
+            statistics["color_spread"] = color_spread(batch.images)
+        if self.groups:
+            self._real_class_distances = class_distances(self._real.features, self.groups)
+        names = list(statistics)
+        values = torch.stack([statistics[name].double() for name in names]).tolist()
+        self._real_values = dict(zip(names, values, strict=True))
+
+    @property
+    def _has_pixels(self) -> bool:
+        return self.extractor.name != "points"
+
+    @property
+    def _has_colors(self) -> bool:
+        return self._has_pixels and self.batch.images.shape[1] == 3
+
+    def _statistics(self, observed: _Features) -> dict[str, Tensor]:
+        statistics = {"diversity": mean_pairwise_distance(observed.features, self.groups)}
         # for 2-D points, the distance to the nearest neighbor measures the width of a mode
-        if self.extractor.name != "points":
-            statistics["nearest_other"] = mean_nearest_distance(features, self.groups)
-        if logits is not None:
-            statistics["class_entropy"] = entropy(logits)
+        if self._has_pixels:
+            statistics["nearest_other"] = mean_nearest_distance(observed.features, self.groups)
+        if observed.logits is not None:
+            statistics["class_entropy"] = entropy(observed.logits)
         return statistics
 
+    def _compare(self, fake: _Features) -> dict[str, Tensor]:
+        """Compute the columns of metrics.csv from the fakes and the statistics of the reals."""
+        real = self._real_values
+        values = {
+            name: value / real[name]
+            for name, value in self._statistics(fake).items()
+            if real[name] > 0
+        }
+        if self.groups and self._real_class_distances is not None:
+            of_reals = self._real_class_distances
+            ratios = class_distances(fake.features, self.groups) / of_reals
+            # a class with identical reals cannot collapse
+            ratios = torch.where(of_reals > 0, ratios, torch.ones_like(ratios))
+            values["class_diversity"] = ratios.min()
+        if real.get("nearest_other"):
+            copies = self._near_copies(fake.features, real["nearest_other"])
+            values["repeats"] = (copies - real["repeats"]).clamp(min=0)
+        if self._has_pixels and real["roughness"] < 1:
+            values["noise"] = (roughness(fake.images) - real["roughness"]) / (1 - real["roughness"])
+        if real.get("color_spread", 0.0) > MIN_COLOR_SPREAD:
+            values["color_spread"] = color_spread(fake.images) / real["color_spread"]
+        if real["distance"]:
+            values["sample_distance"] = self._energy_distance(fake)
+        return values
 
-def rows_by_label(labels: Tensor) -> list[Tensor]:
-    """Return the row indices of each label of labels [N], ordered by label."""
-    return [(labels == label).nonzero().squeeze(1) for label in labels.unique()]
+    def _energy_distance(self, fake: _Features) -> Tensor:
+        assert self._real is not None
+        features = self._real.features[:MAX_COMPARED_IMAGES]
+        return energy_distance(
+            fake.features[:MAX_COMPARED_IMAGES], features, self._real_values["distance"]
+        )
+
+    def _near_copies(self, features: Tensor, real_distance: Tensor | float) -> Tensor:
+        """Compute the share of images with a near copy among the others (of their label)."""
+        nearest = nearest_distances(features, self.groups)
+        if not len(nearest):
+            return features.new_zeros((), dtype=torch.float64)
+        return (nearest < NEAR_COPY_FRACTION * real_distance).double().mean()
 
 
-def mean_pairwise_distance(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
-    """Compute the mean distance between pairs of features [N, D].
+@contextmanager
+def _evaluation_mode(family: Family, names: list[str]) -> Iterator[None]:
+    """Put the named networks in evaluation mode inside the context.
 
-    Args:
-        features: The features.
-        groups: Row indices; if given, only pairs within a group count.
-
-    Returns:
-        A scalar; 0 if there are no pairs.
+    Otherwise dropout would use random numbers of the training, and a forward pass would move the
+    statistics of batch norm and the vectors of spectral norm.
     """
-    parts = [features] if groups is None else [features[rows] for rows in groups]
-    distances = torch.cat([torch.pdist(part) for part in parts]).double()
-    return distances.sum() / max(1, len(distances))
-
-
-def mean_nearest_distance(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
-    """Compute the mean distance of features [N, D] to their nearest neighbor.
-
-    Args:
-        features: The features.
-        groups: Row indices; if given, neighbors are searched within the group.
-
-    Returns:
-        A scalar; 0 if there are no pairs.
-    """
-    parts = [features] if groups is None else [features[rows] for rows in groups]
-    distances = [
-        torch.cdist(part, part, compute_mode="donot_use_mm_for_euclid_dist")
-        for part in parts
-        if len(part) > 1
-    ]
-    nearest = [pairs.fill_diagonal_(torch.inf).min(dim=1).values for pairs in distances]
-    return torch.cat([features.new_zeros(0), *nearest]).double().sum() / max(
-        1, sum(map(len, nearest))
-    )
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Compute the entropy in nats of the predicted classes of logits [N, classes]."""
-    # bincount would synchronize with the device
-    classes = torch.arange(logits.shape[1], device=logits.device)
-    shares = (logits.argmax(dim=1, keepdim=True) == classes).double().mean(dim=0)
-    return torch.special.entr(shares).sum()
+    networks = [getattr(family, name) for name in names if hasattr(family, name)]
+    modules = [module for network in networks for module in network.modules()]
+    training = [module.training for module in modules]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, training, strict=True):
+            module.training = mode

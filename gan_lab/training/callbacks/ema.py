@@ -24,7 +24,8 @@ from gan_lab.training.callbacks.progress import Progress
 class EMA(FamilyCallback):
     """Keeps EMA copies of networks, with a half-life in images that ramps up with the images seen.
 
-    The decay per iteration is 0.5^(batch size / half-life). Integer buffers are copied.
+    The decay per iteration is 0.5^(batch size / half-life). Integer buffers and those in
+    ``Network.copied_buffers`` are copied.
 
     Source: Karras et al. 2018 (arXiv 1710.10196), appendix A; half-life and ramp as the code of
     Karras et al. 2020 (arXiv 2006.06676).
@@ -36,8 +37,8 @@ class EMA(FamilyCallback):
         self.networks: dict[str, nn.Module] = {}
         # EMA tensors and raw tensors in the same order
         self._floating: tuple[list[Tensor], list[Tensor]] = ([], [])
-        # integer buffers, which are copied
-        self._counts: list[tuple[Tensor, Tensor]] = []
+        # buffers that are copied
+        self._copied: list[tuple[Tensor, Tensor]] = []
 
     def setup(self, trainer: Trainer, family: Family, stage: str) -> None:
         if not self.networks:
@@ -52,16 +53,21 @@ class EMA(FamilyCallback):
             network.to(family.device)
         # moving a buffer to another device creates a new tensor
         self._floating = ([], [])
-        self._counts = []
+        self._copied = []
 
     def _pair_tensors(self, family: Family) -> None:
         """Cache the pairs of EMA and raw tensors."""
-        pairs: list[tuple[Tensor, Tensor]] = []
+        averaged: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._copied = []
         for name, network in self.networks.items():
-            pairs += zip(_tensors(network), _tensors(getattr(family, name)), strict=True)
-        floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._floating = [ema for ema, _ in floating], [raw for _, raw in floating]
-        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+            raw_tensors = _tensors(getattr(family, name))
+            for key, ema in _tensors(network).items():
+                if ema.is_floating_point() and key not in getattr(network, "copied_buffers", ()):
+                    averaged[0].append(ema)
+                    averaged[1].append(raw_tensors[key])
+                else:
+                    self._copied.append((ema, raw_tensors[key]))
+        self._floating = averaged
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
@@ -71,7 +77,7 @@ class EMA(FamilyCallback):
         if not self._floating[0]:
             self._pair_tensors(family)
         update(*self._floating, None)
-        for ema, raw in self._counts:
+        for ema, raw in self._copied:
             ema.copy_(raw)
 
     @torch.no_grad()
@@ -86,13 +92,22 @@ class EMA(FamilyCallback):
 
     @contextmanager
     def applied(self, family: Family) -> Iterator[None]:
-        """Use the EMA networks inside the context, those of rank 0 on every rank."""
-        raw_networks = {name: getattr(family, name) for name in self.networks}
+        """Use the EMA networks inside the context, those of rank 0 on every rank.
+
+        A collective operation: every rank must call it.
+        """
         if is_distributed():
             for network in self.networks.values():
                 # batch norm statistics differ between the ranks
                 for buffer in network.buffers():
                     distributed.broadcast(buffer, src=0)
+        with self.applied_here(family):
+            yield
+
+    @contextmanager
+    def applied_here(self, family: Family) -> Iterator[None]:
+        """Use this rank's EMA networks inside the context, without the other ranks."""
+        raw_networks = {name: getattr(family, name) for name in self.networks}
         try:
             for name, network in self.networks.items():
                 setattr(family, name, network)
@@ -116,5 +131,5 @@ class EMA(FamilyCallback):
             network.load_state_dict(checkpoint["ema"][name])
 
 
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}

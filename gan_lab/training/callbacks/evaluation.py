@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -23,6 +24,8 @@ class Evaluation(FamilyCallback):
         evaluated_at: Iteration of the latest evaluation.
         best_at: Iteration of the best headline score.
         best_baselines: Best value of each baseline, and its iteration.
+        last_s: Seconds of the latest evaluation; 0: none in this session.
+        total_s: Seconds of all evaluations of this session.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Evaluation(FamilyCallback):
         self.best: dict[str, float] = {}
         self.evaluated_at = self.best_at = -1
         self.best_baselines: dict[str, list[float]] = {}
+        self.last_s = self.total_s = 0.0
 
     @property
     def evaluated(self) -> bool:
@@ -58,8 +62,11 @@ class Evaluation(FamilyCallback):
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         if not (self.progress.has_crossed(self.every) or self.progress.spent):
             return
+        started = time.monotonic()
         with self.ema.applied(family):
             self.scores = self.evaluator(family)
+        self.last_s = time.monotonic() - started
+        self.total_s += self.last_s
         self.evaluated_at = self.progress.iteration
         if self._is_best():
             self.best, self.best_at = dict(self.scores), self.progress.iteration
@@ -68,6 +75,15 @@ class Evaluation(FamilyCallback):
             best = self.best_baselines.get(name)
             if best is None or is_better(value, best[0], higher):
                 self.best_baselines[name] = [value, self.progress.iteration]
+
+    def count_remaining(self) -> int:
+        """Count the evaluations that are still to come."""
+        total = self.progress.iterations * self.progress.batch_size
+        at_multiples = total // self.every - self.progress.images // self.every
+        # the last iteration is evaluated, too
+        is_extra = total % self.every >= self.progress.batch_size and not self.progress.spent
+        iterations_left = self.progress.iterations - self.progress.iteration
+        return min(at_multiples + is_extra, iterations_left)
 
     def _is_best(self) -> bool:
         """Compare with the best evaluation: equal headlines by the other scores, then by time."""

@@ -16,6 +16,7 @@ from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.csv_logger import CSVLogger, Row
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.progress import Progress
+from gan_lab.training.callbacks.time_left import TimeLeft
 
 REDRAW_INTERVAL_S = 1.0
 
@@ -30,22 +31,26 @@ class NotebookDisplay(FamilyCallback):
     """Redraws one output cell about once a second while the training runs."""
 
     def __init__(
-        self, folder: Path, progress: Progress, csv_logger: CSVLogger, evaluation: Evaluation
+        self,
+        folder: Path,
+        progress: Progress,
+        csv_logger: CSVLogger,
+        evaluation: Evaluation,
+        time_left: TimeLeft,
     ) -> None:
         self.folder = folder
+        self.time_left = time_left
         self.progress = progress
         self.csv_logger = csv_logger
         self.evaluation = evaluation
         self.handle: Any = None
         self.scores: Row = {}
         self._drawn_at = 0.0
-        self._started = 0.0
-        self._images_at_start = 0
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         from IPython.display import HTML, display
 
-        self._started, self._images_at_start = time.monotonic(), self.progress.images
+        self.time_left.start()
         self.handle = display(HTML(self.render()), display_id=True)
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
@@ -69,9 +74,8 @@ class NotebookDisplay(FamilyCallback):
         """Render the content of the cell as HTML."""
         total = self.progress.iterations * self.progress.batch_size
         images = self.progress.images
-        elapsed = time.monotonic() - self._started
-        speed = (images - self._images_at_start) / elapsed if elapsed > 0 else 0.0
-        left = f", {(total - images) / speed:,.0f} s left" if speed and images < total else ""
+        speed = self.time_left.images_per_s
+        left = f", {self.time_left}" if images < total and str(self.time_left) else ""
         losses = {
             name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")
         }

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
-from gan_lab.images import interleave, save_grid
+from gan_lab.images import Batch, interleave, save_grid
+from gan_lab.runs.run_folder import name_run
 from gan_lab.seeding import Stream
 from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.grid_schedule import GridSchedule
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.tracker import Tracker
 
 
 class SampleGrids(FamilyCallback):
-    """Writes ``reals.png`` once, and ``samples/<images>.png`` of the EMA weights at intervals."""
+    """Writes ``reals.png`` once, and ``samples/<images>.png`` of the EMA weights on rank 0.
+
+    Grids are drawn before the first iteration and after the last one; in between every
+    ``grid_every`` images, or, if that is None, by ``GridSchedule`` and at each evaluation.
+
+    Attributes:
+        drawn_at: Iteration of the latest grid; -1: none.
+        cost_s: Seconds that the latest grid took, and the page that shows it.
+        schedule: The schedule; not used if ``grid_every`` is a number.
+    """
 
     def __init__(
         self,
         folder: Path,
-        every: int,
+        grid_every: int | None,
+        evaluate_every: int,
         data: GANDataModule,
         by_class: bool,
         seed: int,
@@ -34,7 +48,8 @@ class SampleGrids(FamilyCallback):
         trackers: Sequence[Tracker] = (),
     ) -> None:
         self.folder = folder
-        self.every = every
+        self.grid_every = grid_every
+        self.evaluate_every = evaluate_every
         self.data = data
         self.by_class = by_class
         self.seed = seed
@@ -46,29 +61,98 @@ class SampleGrids(FamilyCallback):
         are_digits = list(data.class_names) == [str(i) for i in range(len(data.class_names))]
         has_titles = by_class and data.class_names and not are_digits
         self.rows = [data.class_names[i] for i in data.grid_classes] if has_titles else []
+        self.schedule = GridSchedule(progress.iterations)
+        self.drawn_at = -1
+        self.cost_s = 0.0
+        self._started_s = 0.0
+        # seconds and iteration from which the speed is measured; None: from the next iteration on
+        self._since: tuple[float, int] | None = None
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
-        if trainer.is_global_zero and not (self.folder / "reals.png").exists():
-            reals, columns = self.data.grid_batch(held_out=False, by_class=self.by_class)
-            save_grid(*interleave(reals.shown(), columns), self.folder / "reals.png", self.rows)
-            for tracker in self.trackers:
-                tracker.log_image("reals", self.folder / "reals.png", self.progress.images)
-        if self.progress.iteration == 0:
-            self.write(trainer, family)
+        if trainer.is_global_zero:
+            self._remove_later_grids()
+            if not (self.folder / "reals.png").exists():
+                self._write_reals()
+            if self.progress.iteration == 0:
+                self.write(family)
+        self._started_s = time.monotonic()
+        self._since = (self._started_s, self.progress.iteration)
+        self.schedule.begin = self.progress.iteration
+
+    def _write_reals(self) -> None:
+        reals, columns = self.data.grid_batch(held_out=False, by_class=self.by_class)
+        images, columns = interleave(reals.shown(), columns)
+        record = {"output": "real images", "run": name_run(self.folder)}
+        save_grid(images, columns, self.folder / "reals.png", self.rows, record)
+        for tracker in self.trackers:
+            tracker.log_image("reals", self.folder / "reals.png", self.progress.images)
+
+    def _remove_later_grids(self) -> None:
+        """Remove the grids of iterations after the checkpoint, which will be repeated."""
+        for path in (self.folder / "samples").glob("*.png"):
+            if path.stem.isdecimal() and int(path.stem) > self.progress.images:
+                path.unlink()
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
-        if self.progress.has_crossed(self.every) or self.progress.spent:
-            self.write(trainer, family)
+        # the other ranks do not take part: their clocks would decide differently
+        if not trainer.is_global_zero:
+            return
+        if self._is_due() or self.progress.spent:
+            self.write(family)
+
+    def _is_due(self) -> bool:
+        if self.grid_every is not None:
+            return self.progress.has_crossed(self.grid_every)
+        now, iteration = time.monotonic(), self.progress.iteration
+        if self._since is None:
+            # after the previous grid, its page, and the evaluation and checkpoint that may follow
+            self._since = (now, iteration)
+        is_due = self.schedule.is_due(iteration, now - self._started_s)
+        if is_due and iteration > self._since[1]:
+            iteration_s = (now - self._since[0]) / (iteration - self._since[1])
+            self.schedule.adapt(iteration, iteration_s, self.cost_s)
+        return is_due or self.progress.has_crossed(self.evaluate_every)
+
+    def describe(self, sets: Sequence[Tensor], batch: Batch, columns: int) -> dict[str, Any]:
+        """Describe a grid for its record: which of its columns show real images."""
+        reals = batch.shown()
+        are_real = [
+            any(each.shape == real.shape and torch.equal(each, real) for real in reals)
+            for each in sets
+        ]
+        return {
+            "output": "training grid",
+            "run": name_run(self.folder),
+            "images": self.progress.images,
+            "columns": columns,
+            "tile": list(sets[0].shape[-2:]),
+            "sets": ["real" if is_real else "generated" for is_real in are_real],
+        }
 
     @torch.no_grad()
-    def write(self, trainer: Trainer, family: Family) -> None:
-        """Write a grid of the current EMA weights."""
-        with self.ema.applied(family):
-            if trainer.is_global_zero:
-                path = self.folder / "samples" / f"{self.progress.images:09d}.png"
-                sets = family.sample_grid(
-                    self.batch.to_device(family.device, family.dtype), Stream(self.seed, "samples")
-                )
-                save_grid(*interleave(sets, self.columns), path, self.rows)
-                for tracker in self.trackers:
-                    tracker.log_image("samples", path, self.progress.images)
+    def write(self, family: Family) -> None:
+        """Write a grid of the current EMA weights; nothing if they are NaN or Inf.
+
+        The trackers get the same picture. No other rank is needed.
+        """
+        started = time.monotonic()
+        with self.ema.applied_here(family):
+            path = self.folder / "samples" / f"{self.progress.images:09d}.png"
+            batch = self.batch.to_device(family.device, family.dtype)
+            sets = family.sample_grid(batch, Stream(self.seed, "samples"))
+        # the check that stops a diverged training comes later than some grids
+        if all(images.isfinite().all() for images in sets):
+            images, columns = interleave(sets, self.columns)
+            save_grid(images, columns, path, self.rows, self.describe(sets, batch, columns))
+            for tracker in self.trackers:
+                tracker.log_image("samples", path, self.progress.images)
+            self.drawn_at = self.progress.iteration
+        self.cost_s = time.monotonic() - started
+        self._since = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first": self.schedule.first, "interval": self.schedule.interval}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.schedule.first = state_dict["first"]
+        self.schedule.interval = state_dict["interval"]

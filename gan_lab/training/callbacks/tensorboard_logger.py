@@ -28,6 +28,9 @@ class TensorBoardLogger(Tracker):
         # hide later steps of an interrupted run, which will be repeated
         self.run = self.writer(str(self.folder), purge_step=images + 1)
 
+    def _describe(self) -> str:
+        return f"TensorBoard files in {self.folder}: metrics, {self.describe_images()}"
+
     def _log(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():
             if name not in ("iteration", "images"):
@@ -37,6 +40,8 @@ class TensorBoardLogger(Tracker):
     def _log_image(self, title: str, path: Path, images: int) -> None:
         with Image.open(path) as picture:
             self.run.add_image(title, np.asarray(picture.convert("RGB")), images, dataformats="HWC")
+        # otherwise the first pictures are not visible for two minutes
+        self.run.flush()
 
     def _alert(self, title: str, text: str, images: int) -> None:
         self.run.add_text(f"alert/{title}", text, images)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from gan_lab import report
+from gan_lab.runs.run import Run
+from gan_lab.utils.files import write_text
+from gan_lab.utils.provenance import crop_generated
 
 
 class Tracker:
@@ -18,11 +24,14 @@ class Tracker:
         name: Name of the tracker, for messages.
         id: The tracker's id of this run. Stored in the checkpoint, so that a resumed run keeps it.
         run: The tracker's run object while it is open.
+        sends_reals: Whether it receives real images. If not, grids and the report page are reduced
+            to generated images.
     """
 
     name = ""
     id: str | None = None
     run: Any = None
+    sends_reals = True
 
     def start(self, images: int) -> None:
         """Open the run, new or resumed after ``images`` images."""
@@ -33,12 +42,47 @@ class Tracker:
         self._if_open(lambda: self._log(row))
 
     def log_image(self, title: str, path: Path, images: int) -> None:
-        """Log an image."""
-        self._if_open(lambda: self._log_image(title, path, images))
+        """Log an image of the lab, without real images unless ``sends_reals``."""
+
+        def log_generated() -> None:
+            picture = crop_generated(path)
+            if picture is not None:
+                with tempfile.TemporaryDirectory() as folder:
+                    reduced = Path(folder) / path.name
+                    picture.save(reduced)
+                    self._log_image(title, reduced, images)
+
+        if self.sends_reals:
+            self._if_open(lambda: self._log_image(title, path, images))
+        else:
+            self._if_open(log_generated)
 
     def log_report(self, path: Path, images: int) -> None:
-        """Log the HTML report of the run."""
-        self._if_open(lambda: self._log_report(path, images))
+        """Log the HTML report of the run, without real images unless ``sends_reals``."""
+
+        def log_generated() -> None:
+            run = Run(path.parent).published()
+            with tempfile.TemporaryDirectory() as folder:
+                page = Path(folder) / path.name
+                write_text(page, report.render_runs([run], reals=False), errors="replace")
+                self._log_report(page, images)
+
+        if type(self)._log_report is Tracker._log_report:
+            return
+        if self.sends_reals:
+            self._if_open(lambda: self._log_report(path, images))
+        else:
+            self._if_open(log_generated)
+
+    def describe(self) -> str:
+        """Describe what is sent where, for the first lines of a training; empty if it is closed."""
+        return self._describe() if self.run is not None else ""
+
+    def describe_images(self) -> str:
+        """Describe which images are sent."""
+        if self.sends_reals:
+            return "sample grids and real images"
+        return "generated images only (real ones too: log.wandb_reals=true)"
 
     def log_checkpoint(self, path: Path) -> None:
         """Upload the best checkpoint of a finished run."""
@@ -71,6 +115,9 @@ class Tracker:
 
     def _open(self, images: int) -> None:
         raise NotImplementedError
+
+    def _describe(self) -> str:
+        return f"{self.name}: {self.describe_images()}"
 
     def _log(self, row: Mapping[str, float]) -> None: ...
 

@@ -16,7 +16,17 @@ from gan_lab.utils.network import is_reachable
 
 
 class WandbLogger(Tracker):
-    """One W&B run; the step is the images seen. ``files``: upload the best checkpoint."""
+    """One W&B run; the step is the images seen.
+
+    Args:
+        mode: ``log.wandb``.
+        folder: The run folder.
+        experiment: Name of the experiment, the group of the run.
+        run_id: Name of the run.
+        config: The config as plain containers.
+        files: Upload the best checkpoint.
+        labels: Project, entity, tags and notes, unless W&B's environment variables set them.
+    """
 
     name = "W&B"
 
@@ -28,6 +38,7 @@ class WandbLogger(Tracker):
         run_id: str,
         config: dict[str, Any],
         files: bool = False,
+        labels: Mapping[str, Any] | None = None,
     ) -> None:
         self.mode = mode
         self.folder = folder
@@ -35,6 +46,8 @@ class WandbLogger(Tracker):
         self.run_id = run_id
         self.config = config
         self.files = files
+        self.labels = dict(labels or {})
+        self.is_online = False
 
     def _open(self, images: int) -> None:
         """Open the run: online if requested or an API key is set, and the server responds."""
@@ -42,7 +55,16 @@ class WandbLogger(Tracker):
         if online and not is_reachable(host(), 3.0):
             warnings.warn(f"{host()} does not respond: logging to W&B offline", stacklevel=2)
             online = False
+        self.is_online = online
         self._init("online" if online else "offline")
+
+    def _describe(self) -> str:
+        content = f"config, metrics, report page, {self.describe_images()}"
+        if self.files:
+            content += ", best checkpoint"
+        if self.is_online:
+            return f"Sending to W&B ({host()}, project {self.run.project}): {content}"
+        return f"W&B offline, in {self.folder / 'wandb'}: {content}. Nothing is sent before `wandb sync`"
 
     def _init(self, mode: Literal["online", "offline"]) -> None:
         # before the import: init(mode="offline") alone still resolves a host name
@@ -58,9 +80,10 @@ class WandbLogger(Tracker):
             console="off",
             x_disable_stats=True,
         )
+        labels = {"group": self.experiment, "name": self.run_id, **self.labels}
         self.run = wandb.init(
-            project="gan-lab", group=self.experiment, name=self.run_id, id=self.id, resume="allow",
-            dir=str(self.folder), mode=mode, config=self.config, settings=settings,
+            **drop_environment_labels(labels), id=self.id, resume="allow", dir=str(self.folder),
+            mode=mode, config=self.config, settings=settings,
         )  # fmt: skip
         # a sweep agent overrides the id
         self.id = self.run.id
@@ -117,6 +140,16 @@ def _copies_in(folder: Path) -> Iterator[None]:
     finally:
         if before is None:
             del os.environ["WANDB_DATA_DIR"]
+
+
+def drop_environment_labels(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the labels that no environment variable sets: ``wandb.init`` would override it."""
+    variables = {"group": "WANDB_RUN_GROUP"}
+    return {
+        name: value
+        for name, value in labels.items()
+        if value and not os.environ.get(variables.get(name, f"WANDB_{name.upper()}"))
+    }
 
 
 def host() -> str:

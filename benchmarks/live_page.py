@@ -1,0 +1,104 @@
+"""Measure the overhead of grids and pages during training, in CPU seconds (make bench-live).
+
+Each round trains twice, in a new process each: with the defaults, and with grids only at
+evaluations and no page before the end, as ``log.live_page=false`` and a large
+``log.grid_every_images`` do. Both end with the same page; the final scores are omitted. CPU seconds
+hardly depend on other programs, wall-clock times do. ``--out`` writes the results as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import format_ratios
+
+ROUNDS = 3
+# without tracker and console, which cost the same in both
+QUIET = ("log.wandb=off", "log.progress_bar=false")
+WITHOUT = ("log.live_page=false", "log.grid_every_images=1_000_000_000")
+# not fork, because the children must not inherit the torch threads of this process
+CONTEXT: Any = multiprocessing.get_context("spawn")
+
+
+def train(name: str, overrides: list[str], results: Any) -> None:
+    """Train in this process; put CPU seconds, and the numbers of grids and pages, into a queue."""
+    from gan_lab import report
+    from gan_lab.config import loading
+    from gan_lab.runs.run_folder import RunFolder
+    from gan_lab.training import loop
+
+    pages = 0
+    write_live = report.write_live
+
+    def count(*arguments: Any) -> Path:
+        nonlocal pages
+        pages += 1
+        return write_live(*arguments)
+
+    report.write_live = count
+    loop.evaluate_all = lambda *_: None
+    with tempfile.TemporaryDirectory() as root:
+        overrides = [*overrides, f"run.root={root}"]
+        loaded = loading.load(name, overrides)
+        loop.train(loaded, overrides)
+        grids = len([*(RunFolder.of(loaded).path / "samples").iterdir()])
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    results.put({"cpu_s": usage.ru_utime + usage.ru_stime, "grids": grids, "pages": pages})
+
+
+def measure(name: str, overrides: list[str]) -> dict[str, float]:
+    """Train in a process of its own; return what it used and wrote."""
+    results = CONTEXT.Queue()
+    process = CONTEXT.Process(target=train, args=(name, [*QUIET, *overrides], results))
+    process.start()
+    found: dict[str, float] = results.get()
+    process.join()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--out", type=Path, help="JSON file of the results")
+    parser.add_argument(
+        "arguments", nargs="*", help="experiments (default: cgan) and key=value overrides"
+    )
+    options = parser.parse_intermixed_args()
+    overrides = [argument for argument in options.arguments if "=" in argument]
+    names = [argument for argument in options.arguments if "=" not in argument] or ["cgan"]
+    found: dict[str, Any] = {}
+    for name in names:
+        rounds = []
+        for number in range(1, options.rounds + 1):
+            # the order alternates, so that a trend of the machine favors neither
+            pair: dict[str, dict[str, float]] = {}
+            for kind in ("with", "without") if number % 2 else ("without", "with"):
+                extra = list(WITHOUT) if kind == "without" else []
+                pair[kind] = measure(name, [*overrides, *extra])
+            rounds.append(pair)
+            print(
+                f"{name} {number}: {pair['with']['cpu_s']:.1f} CPU seconds with "
+                f"{pair['with']['grids']:.0f} grids and {pair['with']['pages']:.0f} pages, "
+                f"{pair['without']['cpu_s']:.1f} without",
+                flush=True,
+            )
+        ratios = [pair["with"]["cpu_s"] / pair["without"]["cpu_s"] for pair in rounds]
+        print(f"{name}: with / without = {format_ratios(ratios)}", flush=True)
+        found[name] = {
+            "overrides": overrides,
+            "ratio": round(statistics.median(ratios), 4),
+            "rounds": rounds,
+        }
+    if options.out is not None:
+        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+// The networks of a run for other pages, after engine.js and `const model = {...};`.
+const opened = {};
+const network = (name) => opened[name] ??= engine.open(model.networks[name]);
+const [, height, width] = model.networks.generator.shape;
+const classes = model.classes ?? [];
+const latents = model.z ? engine.floats(model.z, false) : null;
+
+// Draw the first image of `gan-lab sample --seed SEED --class LABEL` on a canvas. A label is a name, or an index from 0.
+function draw(canvas, { seed = 0, label = 0, truncation = 1 } = {}) {
+  if (!latents) throw new Error("this network translates images: use ganLab.translate");
+  if (!(Number.isInteger(seed) && seed >= 0 && seed < model.seeds)) throw new Error(`seed ${seed} is out of range: it must be from 0 to ${model.seeds - 1}`);
+  const size = latents.length / model.seeds, z = latents.slice(seed * size, (seed + 1) * size).map((x) => truncation * x);
+  const inputs = { z: engine.tensor([1, size], z) };
+  if (classes.length) {
+    const index = classes.includes(String(label)) ? classes.indexOf(String(label)) : label;
+    if (!(Number.isInteger(index) && index >= 0 && index < classes.length)) throw new Error(`unknown label ${label}. Available: ${classes.join(", ")}`);
+    inputs.y = engine.tensor([1, classes.length]);
+    inputs.y.data[index] = 1;
+  }
+  engine.show(canvas, engine.run(network("generator"), inputs));
+}
+
+// Translate the center of an image, a bitmap or a canvas; direction: "AtoB", or "BtoA" where a run has it.
+function translate(image, canvas, direction = "AtoB") {
+  const name = direction === "BtoA" ? "generator_back" : "generator";
+  if (latents || !(name in model.networks)) throw new Error(`there is no translation ${direction}`);
+  const input = document.createElement("canvas"), scale = Math.max(width / image.width, height / image.height);
+  Object.assign(input, { width, height });
+  const pen = engine.pen(input);
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(image, (width - scale * image.width) / 2, (height - scale * image.height) / 2, scale * image.width, scale * image.height);
+  engine.show(canvas, engine.run(network(name), { image: engine.read(input, model.networks[name].source_channels) }));
+}
+
+return { draw, translate, classes, seeds: model.seeds ?? 0, width, height };

@@ -1,0 +1,31 @@
+"""The surplus of a discriminator's certainty about its training images over held-out ones."""
+
+from __future__ import annotations
+
+import torch
+
+from gan_lab.runs.run import Run
+from gan_lab.studies.measures import Arm, Values
+
+
+@torch.no_grad()
+def measure(arm: Arm) -> Values:
+    """Return ``gap``: mean logit on the training images minus that on held-out ones.
+
+    The unit is the pooled standard deviation of the logits (Cohen's d), since logits have no scale
+    of their own. Held out are the validation and test images.
+    """
+    restored = Run(arm.train(arm.arguments)).restore()
+    restored.load("raw")
+    data, D = restored.data, restored.family.discriminator
+    assert isinstance(D, torch.nn.Module)
+    logits = {}
+    for name, splits in (("train", [data.train]), ("held_out", [data.validation, data.test])):
+        parts = []
+        for split in splits:
+            images = data.in_range(split.__getitems__(range(len(split)))).images
+            parts += [D(part) for part in images.split(500)]
+        logits[name] = torch.cat(parts).double()
+    spread = torch.cat([each - each.mean() for each in logits.values()]).square().mean().sqrt()
+    gap = logits["train"].mean() - logits["held_out"].mean()
+    return {"gap": float(gap / spread)}

@@ -1,0 +1,21 @@
+"""Precision and recall of samples with truncated latents.
+
+The argument ``truncation=<psi>`` of an arm shortens the latents, as in ``gan-lab sample``.
+"""
+
+from __future__ import annotations
+
+from gan_lab.inference.sampling import load_generator
+from gan_lab.metrics.manifold import precision_recall_density_coverage
+from gan_lab.studies.measures import Arm, Values
+from gan_lab.studies.measures.sample_size import extract_features, load_digits
+
+
+def measure(arm: Arm) -> Values:
+    """Return precision, recall, density and coverage for as many samples as test digits."""
+    _, arguments = arm.split_arguments("truncation")
+    generator = load_generator(arm.train(arguments))
+    digits = load_digits()
+    reals = digits.in_range(digits.test.__getitems__(range(len(digits.test)))).images
+    fakes = generator(n=len(reals), seed=arm.seed, truncation=arm.number("truncation"))
+    return precision_recall_density_coverage(extract_features(reals), extract_features(fakes))

@@ -1,0 +1,133 @@
+"""Scores of generators without a network, references of few images, and the protocol."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gan_lab import data as datasets
+from gan_lab.config.schema import DataConfig, MetricsConfig
+from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.images import to_uint8
+from gan_lab.metrics.base import Setting
+from gan_lab.metrics.code_accuracy import CodeAccuracy
+from gan_lab.metrics.evaluator import Evaluator
+from gan_lab.metrics.extractors.digits import Digits
+from gan_lab.metrics.feature_scores import FeatureScores
+from gan_lab.metrics.frechet import frechet_distance, moments
+from gan_lab.utils.score_names import is_trivial_score
+
+CPU = torch.device("cpu")
+LEARNED_IMAGES = 100
+
+
+def build(root: Path, conditional: bool = False, images: int | None = LEARNED_IMAGES) -> Evaluator:
+    """Build an evaluator of 300 fakes and 200 test images for a run that learns from 100 images."""
+    data = datasets.load(DataConfig(source="sample", root=str(root), images=images), 0)
+    setting = Setting(
+        data.spec,
+        MetricsConfig(inception_weights="off"),
+        conditional=conditional,
+        split="test",
+        reals=200,
+        fakes=300,
+        final=True,
+        augment="ada",
+    )
+    metric = FeatureScores(Digits(), conditional, 10_000, final=True)
+    return Evaluator(data, [metric], setting, seed=0, shared=False)
+
+
+def extract(evaluator: Evaluator, split: str, n: int = sys.maxsize) -> torch.Tensor:
+    """Extract the features of the images of a split."""
+    extractor = evaluator.metrics[0].extractor  # type: ignore[attr-defined]
+    reference = evaluator.data.reference(n, split=split)
+    return torch.cat([extractor(to_uint8(batch.images))[0] for batch in reference])
+
+
+def test_replay_has_score_of_learned_images_themselves(
+    sample: ArrayDataset, data_root: Path
+) -> None:
+    evaluator = build(data_root)
+    trivial = evaluator.compute_trivial_scores(CPU)
+    real, known = extract(evaluator, "test", 200), extract(evaluator, "learned")
+    assert len(known) == LEARNED_IMAGES
+    repeated = known[torch.arange(300) % LEARNED_IMAGES]
+    assert trivial["fd_digits_of_replay"] == pytest.approx(
+        frechet_distance(moments(real), moments(repeated)), rel=1e-6
+    )
+    assert set(trivial) == {
+        f"{score}_of_{kind}"
+        for score in ("fd_digits", "kd_digits")
+        for kind in ("replay", "mean_image")
+    }
+    assert all(is_trivial_score(name) for name in trivial)
+
+
+def test_mean_image_has_distance_of_single_point(sample: ArrayDataset, data_root: Path) -> None:
+    """The Fréchet distance of one repeated image is |mu - f|^2 + tr(Sigma)."""
+    evaluator = build(data_root)
+    trivial = evaluator.compute_trivial_scores(CPU)
+    real = extract(evaluator, "test", 200).double()
+    learned = evaluator.data.reference(sys.maxsize, split="learned")
+    pixels = torch.cat([to_uint8(batch.images) for batch in learned]).double()
+    mean = pixels.mean(dim=0, keepdim=True).round().to(torch.uint8)
+    feature = evaluator.metrics[0].extractor(mean)[0].double()  # type: ignore[attr-defined]
+    expected = (real.mean(dim=0) - feature).square().sum() + real.var(dim=0).sum()
+    assert trivial["fd_digits_of_mean_image"] == pytest.approx(float(expected), rel=1e-6)
+    assert trivial["fd_digits_of_mean_image"] > 10 * trivial["fd_digits_of_replay"]
+    assert trivial["kd_digits_of_mean_image"] > 10 * abs(trivial["kd_digits_of_replay"])
+
+
+def test_mean_image_of_conditional_generator_is_that_of_each_class(
+    sample: ArrayDataset, data_root: Path
+) -> None:
+    plain = build(data_root).compute_trivial_scores(CPU)
+    conditional = build(data_root, conditional=True).compute_trivial_scores(CPU)
+    assert 0 < conditional["fd_digits_of_mean_image"] < plain["fd_digits_of_mean_image"]
+    assert conditional["fd_digits_of_replay"] == pytest.approx(
+        plain["fd_digits_of_replay"], rel=0.5
+    )
+
+
+def test_references_are_of_learned_images_and_full_ones_stand_next(
+    sample: ArrayDataset, data_root: Path
+) -> None:
+    """A run that learns from 100 images cannot be closer than these 100 images are."""
+    few, whole = build(data_root), build(data_root, images=None)
+    learned = few.compute_references(CPU)["fd_digits"]
+    full = few.compute_full_references(CPU)["fd_digits"]
+    known, real = extract(few, "learned"), extract(few, "test", 200)
+    assert learned == pytest.approx(frechet_distance(moments(real), moments(known)), rel=1e-6)
+    assert full < learned
+    assert full == whole.compute_references(CPU)["fd_digits"]
+    assert whole.compute_full_references(CPU) == {}
+
+
+def test_protocol_names_how_run_was_trained_and_extractor_device(
+    sample: ArrayDataset, data_root: Path
+) -> None:
+    evaluator = build(data_root, conditional=True)
+    protocol = evaluator.protocol("fd_digits_of_replay", "best", "validation")
+    assert protocol["generator"].startswith("the images that the run learned from")
+    assert protocol["labels"] == "those of the reals"
+    assert protocol["train_images"] == LEARNED_IMAGES
+    assert (protocol["flip"], protocol["augment"]) == (False, "ada")
+    assert (protocol["device"], protocol["precision"]) == ("cpu", "float32")
+    assert build(data_root).protocol("fd_digits", "", "")["labels"] == "none"
+
+
+def test_random_codes_exceed_one_in_ten(sample: ArrayDataset, data_root: Path) -> None:
+    """With 650 images and ten categories, the best assignment of random codes has 0.154."""
+    data = datasets.load(DataConfig(source="sample", root=str(data_root)), 0)
+    reals = data.reference(sys.maxsize, split="test")
+    metric = CodeAccuracy()
+    logits = torch.zeros(2, 10)
+    metric.update_fake({"code_logits": logits}, reals[0]._replace(labels=torch.zeros(2)))
+    baseline = metric.baselines(data, reals)
+    assert len(np.asarray(reals.labels)) == 650
+    assert baseline == {"code_accuracy_of_random_codes": pytest.approx(0.154, abs=0.004)}
