@@ -189,7 +189,7 @@ def test_the_lock_holds_every_dependency_within_its_range() -> None:
         assert pins()[requirement.name] in requirement.specifier, requirement
 
 
-def test_the_compromised_releases_of_lightning_are_neither_locked_nor_allowed() -> None:
+def test_compromised_lightning_is_neither_locked_nor_allowed() -> None:
     (wanted,) = (
         Requirement(line)
         for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
@@ -200,7 +200,7 @@ def test_the_compromised_releases_of_lightning_are_neither_locked_nor_allowed() 
         assert Version(version) not in (pins()["lightning"], pins()["pytorch-lightning"])
 
 
-def test_the_lock_pins_torch_and_torchvision_as_a_pair_and_no_address() -> None:
+def test_lock_pins_torch_and_torchvision_and_no_address() -> None:
     torch, torchvision = pins()["torch"], pins()["torchvision"]
     assert torch.major == 2
     assert torchvision == Version(

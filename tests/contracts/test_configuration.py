@@ -16,7 +16,7 @@ def test_the_page_of_all_keys_is_up_to_date() -> None:
     assert SCRIPT["PAGE"].read_text(encoding="utf-8") == SCRIPT["page"](), "run make configuration"
 
 
-def test_it_has_every_key_with_its_default_and_every_key_of_the_schema_is_explained() -> None:
+def test_configuration_page_explains_every_key_and_default() -> None:
     text = SCRIPT["page"]()
     for key, _ in leaves(Config()):
         if "." in key:

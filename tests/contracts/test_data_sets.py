@@ -30,7 +30,7 @@ def decode(name: str, root: Path) -> ArrayDataset:
 
 
 @pytest.mark.parametrize("name", SAMPLED)
-def test_a_data_set_is_what_its_spec_says_and_the_same_wherever_it_is_decoded(
+def test_data_set_matches_its_spec_wherever_it_is_decoded(
     name: str, data_root: Path, tmp_path: Path
 ) -> None:
     first, again = decode(name, data_root), decode(name, tmp_path)

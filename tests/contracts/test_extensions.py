@@ -94,7 +94,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_files_outside_the_package_are_trained_scored_and_sampled(
+def test_extensions_outside_the_package_train_score_and_sample(
     outside: Path, data_root: Path
 ) -> None:
     words = small("gan", outside, data_root, "family=mine.method", "data.name=mine.noise", "metrics.extractors=[mine.means]",
@@ -117,7 +117,7 @@ def test_files_outside_the_package_are_trained_scored_and_sampled(
 
 
 @pytest.mark.parametrize(("name", "best"), [("up", 4), ("down", 2)])
-def test_a_metric_outside_the_package_says_itself_which_of_two_evaluations_is_the_best_checkpoint(
+def test_own_metric_selects_the_best_checkpoint(
     name: str, best: int, outside: Path, data_root: Path
 ) -> None:
     words = small("gan", outside, data_root, f"metrics.include=[mine.{name}]", "run.images=64", "run.evaluate_every_images=32",

@@ -54,9 +54,7 @@ def test_an_extractor_reads_each_image_by_itself_and_twice_alike(name: str, tmp_
 
 
 @pytest.mark.parametrize("name", BY_FILE)
-def test_weights_that_are_not_there_or_another_network_s_are_refused_in_a_line(
-    name: str, tmp_path: Path
-) -> None:
+def test_extractor_with_missing_or_wrong_weights_is_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=rf"metrics\.{name}_weights is not set\. Set it to a file; \S"
     ):

@@ -105,7 +105,7 @@ def twentieth(sample: ArrayDataset, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @every_family
 @pytest.mark.parametrize("n_critic", [1, 5])
-def test_each_network_moves_in_its_iterations_across_the_border_of_a_pass(
+def test_each_network_moves_in_its_iterations_across_epochs(
     family: str, n_critic: int, tmp_path: Path, data_root: Path, twentieth: None
 ) -> None:
     has_critic = hasattr(loading.family_class(family).Config, "n_critic")
@@ -196,7 +196,7 @@ def test_scoring_and_drawing_leave_the_training_bit_equal(
 
 
 @every_family
-def test_a_discriminator_sees_reals_and_fakes_through_the_augmentation_alone(
+def test_discriminator_sees_augmented_images_only(
     family: str, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one that wipes images out, with their gradients, reals and fakes are one, and the generator learns nothing."""

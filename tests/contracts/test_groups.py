@@ -42,7 +42,7 @@ def test_defaults_then_experiment_then_groups_then_words(tmp_path: Path) -> None
     )  # a group on the command line beats the experiment
 
 
-def test_the_interval_of_the_grids_is_a_number_or_follows_the_evaluations() -> None:
+def test_grid_interval_is_a_number_or_that_of_evaluations() -> None:
     assert loading.load("gan").config.log.grid_every_images is None
     assert loading.load("gan", ["log.grid_every_images=1e3"]).config.log.grid_every_images == 1000
     assert loading.load("gan", ["log.grid_every_images=null"]).config.log.grid_every_images is None
@@ -66,9 +66,7 @@ def test_a_group_word_stays_in_the_name_of_the_run() -> None:
         (["budget="], "unknown budget option ''"),
     ],
 )
-def test_an_unknown_group_or_member_is_one_line_with_the_nearest_name(
-    words: list[str], said: str
-) -> None:
+def test_unknown_group_or_option_is_one_line_with_nearest_name(words: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
         loading.load("gan", words)
     assert said in str(error.value)
@@ -87,9 +85,7 @@ def test_defaults_that_are_no_list_of_groups_are_refused(defaults: str, tmp_path
 @pytest.mark.parametrize(
     ("group", "member"), [(group, name) for group, names in MEMBERS.items() for name in names]
 )
-def test_every_member_begins_with_what_it_is_and_holds_keys_of_the_schema(
-    group: str, member: str
-) -> None:
+def test_group_option_has_description_and_known_keys(group: str, member: str) -> None:
     path = loading.find_member(group, member)
     assert loading.first_comment(path)
     values = plain_yaml.resolve(plain_yaml.read_file(path))

@@ -144,7 +144,7 @@ def test_a_metric_has_a_setting_that_it_applies_to(
 
 @pytest.mark.usefixtures("weights")
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_metric_declares_its_scores_reals_as_fakes_are_best_and_two_processes_are_one(
+def test_metric_scores_reals_best_and_two_processes_as_one(
     case: tuple[int, str], sample: ArrayDataset
 ) -> None:
     spec = SETTINGS[case[0]].spec

@@ -209,7 +209,7 @@ def test_dropout_leaves_the_generator_of_the_user_alone(tmp_path: Path) -> None:
         ({"gradient_clip_val": 1.0}, "clip"),
     ],
 )
-def test_what_would_train_differently_is_refused_before_the_first_step(
+def test_own_trainer_refuses_options_that_change_the_training(
     options: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     model = make("gan")

@@ -121,7 +121,7 @@ def test_an_interrupted_training_raises_what_interrupted_it(
     assert ended.value.code == 143
 
 
-def test_every_public_name_is_there_and_nothing_is_imported_before() -> None:
+def test_public_names_exist_and_are_imported_lazily() -> None:
     """In a fresh interpreter: ``import gan_lab`` loads no torch, and every name of ``dir`` resolves."""
     code = (
         "import sys, gan_lab\n"

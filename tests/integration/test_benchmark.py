@@ -27,7 +27,7 @@ ROWS = [(name, row) for name in TABLES for row in benchmark.load(name).rows]
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS)
-def test_every_row_can_be_built_and_has_the_score_that_orders_the_table(
+def test_table_rows_can_be_built_and_have_the_ranking_score(
     name: str, row: str, data_root: Path, sample: Any
 ) -> None:
     made = benchmark.load(name)
@@ -45,7 +45,7 @@ def test_every_row_can_be_built_and_has_the_score_that_orders_the_table(
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(
+def test_table_columns_have_a_row_each_and_rows_are_distinct(
     name: str, data_root: Path, sample: Any
 ) -> None:
     made = benchmark.load(name)
@@ -116,7 +116,7 @@ def two_rows(**more: Any) -> benchmark.Table:
     )
 
 
-def test_every_row_is_trained_with_every_seed_and_later_words_win(
+def test_benchmark_trains_each_row_and_seed_with_last_overrides(
     tmp_path: Path, trained: list[list[str]]
 ) -> None:
     root = f"run.root={tmp_path}"
@@ -159,7 +159,7 @@ def test_what_is_trained_already_is_not_trained_again(
     assert len(trained) == 5
 
 
-def test_a_word_that_a_row_does_not_take_is_refused_before_anything_is_trained(
+def test_benchmark_override_unknown_to_a_row_is_refused_first(
     tmp_path: Path, trained: list[list[str]]
 ) -> None:
     mixed = benchmark.Table(rows=["gan", "wgan_gp"], scores=["fd_digits"])
@@ -168,7 +168,7 @@ def test_a_word_that_a_row_does_not_take_is_refused_before_anything_is_trained(
     assert not trained
 
 
-def test_rows_that_would_share_a_folder_are_refused_before_anything_is_trained(
+def test_benchmark_rows_of_one_folder_are_refused_first(
     tmp_path: Path, trained: list[list[str]]
 ) -> None:
     with pytest.raises(
@@ -230,7 +230,7 @@ def cells(drawn: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in drawn.splitlines()]
 
 
-def test_the_best_row_is_on_top_with_mean_and_spread_over_its_seeds(tmp_path: Path) -> None:
+def test_table_has_best_row_on_top_with_mean_and_spread(tmp_path: Path) -> None:
     rows = summaries(tmp_path, {
         "far": [{"fd_digits": 30.0}], "near": [{"fd_digits": 3.0, "label_accuracy": 0.5}],
         "two": [{"fd_digits": 4.0}, {"fd_digits": 8.0}],
@@ -245,7 +245,7 @@ def test_the_best_row_is_on_top_with_mean_and_spread_over_its_seeds(tmp_path: Pa
     ]
 
 
-def test_the_best_is_bold_and_the_last_rows_are_what_real_images_have(tmp_path: Path) -> None:
+def test_table_marks_best_and_ends_with_scores_of_real_images(tmp_path: Path) -> None:
     rows = summaries(tmp_path / "1", {"given": [{"fd_digits": 1.0 + i / 10} for i in range(3)]}, floor=0.25,
                      floor_classes=REQUESTED)  # fmt: skip
     rows += summaries(tmp_path / "2", {"free": [{"fd_digits": 9.0 + i / 10} for i in range(3)]}, floor=0.38,
@@ -260,7 +260,7 @@ def test_the_best_is_bold_and_the_last_rows_are_what_real_images_have(tmp_path: 
 @pytest.mark.parametrize(
     "name", [path.stem for path in (loading.config_folder() / "tables").glob("*.yaml")]
 )
-def test_all_rows_of_a_table_are_evaluated_as_often_and_its_ranking_has_seeds(name: str) -> None:
+def test_table_rows_have_equal_evaluations_and_ranking_seeds(name: str) -> None:
     table = benchmark.load(name)
     configs = [
         loading.load(row.split()[0], [*row.split()[1:], *table.words]).config for row in table.rows
@@ -272,7 +272,7 @@ def test_all_rows_of_a_table_are_evaluated_as_often_and_its_ranking_has_seeds(na
 @pytest.mark.parametrize(
     ("score", "order"), [("digit_score", ["b", "a", "none"]), ("fd_digits", ["a", "b", "none"])]
 )
-def test_a_row_without_the_first_score_comes_last_whichever_way_is_better(
+def test_table_row_without_first_score_comes_last(
     score: str, order: list[str], tmp_path: Path
 ) -> None:
     rows = summaries(tmp_path, {"none": [{"other": 1.0}], "a": [{score: 2.0}], "b": [{score: 9.0}]})
@@ -280,7 +280,7 @@ def test_a_row_without_the_first_score_comes_last_whichever_way_is_better(
     assert [row[0].strip("`") for row in drawn[2:]] == order
 
 
-def test_runs_that_were_not_measured_alike_are_not_set_side_by_side(tmp_path: Path) -> None:
+def test_runs_of_different_protocols_are_not_compared(tmp_path: Path) -> None:
     rows = summaries(tmp_path / "1", {"a": [{"fd_digits": 2.0}]})
     rows += summaries(tmp_path / "2", {"b": [{"fd_digits": 3.0}]}, reals=500)
     with pytest.raises(

@@ -125,7 +125,7 @@ def test_real_data_that_cannot_be_had_names_the_manual_steps(
     assert "data.source=sample" in error
 
 
-def test_a_run_folder_that_cannot_be_written_or_is_something_else(
+def test_unusable_run_folder_is_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

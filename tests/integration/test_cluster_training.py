@@ -134,9 +134,7 @@ def test_any_rank_is_preempted_twice(whole: Path, tmp_path: Path, data_root: Pat
     same_end(whole, folder)
 
 
-def test_a_signal_that_comes_while_the_processes_meet_is_not_lost(
-    tmp_path: Path, data_root: Path
-) -> None:
+def test_signal_during_the_start_of_processes_is_not_lost(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
     words = words_of(tmp_path, data_root, "run.id=x")
     first, second = environments(2)

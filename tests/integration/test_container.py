@@ -124,7 +124,7 @@ def test_nothing_of_one_machine_or_one_person_is_in_the_files() -> None:
     assert "PASSWORD" not in json.dumps(services["worker"]["command"])
 
 
-def test_the_workers_of_the_compose_file_run_as_the_image_is_meant_to() -> None:
+def test_compose_file_runs_workers_as_the_image_requires() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     worker = services["worker"]
     assert worker["command"][:1] + worker["command"][2:3] == ["sweep", "--storage"]
@@ -188,9 +188,7 @@ def has_a_handler(process: int) -> bool:
 @pytest.mark.skipif(
     not can_be_first(), reason="this machine lets no process be the first of a namespace"
 )
-def test_sigterm_ends_process_1_with_143_at_once_and_in_training_with_a_checkpoint(
-    tmp_path: Path, data_root: Path
-) -> None:
+def test_sigterm_ends_process_1_with_143_and_a_checkpoint(tmp_path: Path, data_root: Path) -> None:
     run = tmp_path / "ring" / "long"
     assert ended_by_sigterm(tmp_path, data_root, has_a_handler) == 143
     assert (

@@ -55,7 +55,7 @@ def test_each_thing_is_one_line_and_this_machine_can_train(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())  # nothing is left behind
 
 
-def test_a_failed_check_is_a_line_and_an_exit_code_and_the_next_is_made(
+def test_failed_check_is_one_line_and_the_next_one_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(_: Config) -> Finding:
@@ -91,7 +91,7 @@ def test_a_word_that_a_training_would_refuse_is_refused() -> None:
 # this machine
 
 
-def test_a_driver_that_torch_cannot_use_fails_and_none_at_all_does_not(
+def test_unusable_driver_fails_and_no_driver_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def old_driver() -> bool:
@@ -330,7 +330,7 @@ def free_number() -> int:
         ("exec sleep 60", "timed out after 0.5 s"),
     ],
 )
-def test_processes_that_cannot_talk_fail_with_their_reason_and_none_is_left(
+def test_processes_without_connection_fail_and_none_is_left(
     script: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in = tmp_path / "python"

@@ -33,9 +33,7 @@ main()
 """
 
 
-def test_without_posix_modules_signals_and_links_everything_imports_and_trains(
-    tmp_path: Path, data_root: Path
-) -> None:
+def test_lab_without_posix_modules_imports_and_trains(tmp_path: Path, data_root: Path) -> None:
     words = small(
         "gan", tmp_path, data_root, "run.images=32", "run.id=there", "metrics.inception_weights=off"
     )

@@ -88,7 +88,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_card_s_lines_make_what_the_networks_make_without_the_lab(
+def test_model_card_code_equals_the_networks_without_the_lab(
     exported: dict[str, Path], family: str
 ) -> None:
     folder = exported[family]
@@ -200,7 +200,7 @@ def test_an_onnx_file_that_is_not_the_network_is_not_written(
 
 
 @pytest.mark.parametrize("package", onnx_export.PACKAGES)
-def test_a_package_that_is_missing_is_named_before_anything_is_done(
+def test_export_without_its_package_fails_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -307,7 +307,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_folder_is_refused_in_a_line_and_nothing_is_run(
+def test_hostile_export_is_one_line_and_runs_nothing(
     exported: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     spoil, message = HOSTILE[kind]

@@ -74,7 +74,7 @@ def sent(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return send
 
 
-def test_a_folder_has_the_export_the_page_the_picture_and_a_card_that_shows_them(
+def test_published_folder_has_export_page_picture_and_card(
     run: Path, data_root: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
@@ -148,7 +148,7 @@ def test_the_hub_gets_what_the_folder_holds_by_its_own_client(
         ("another", "Upload failed: hf:me/faces: .*403"),
     ],
 )
-def test_without_a_token_or_against_its_will_nothing_is_sent_and_the_folder_is_ready(
+def test_publish_without_token_sends_nothing_and_keeps_folder(
     run: Path, sent: Callable[..., str], token: str | None, reason: str
 ) -> None:
     with (

@@ -256,7 +256,7 @@ def test_two_fingers_zoom_what_is_under_them(opened: Open) -> None:
     assert (high + low) / 2 == pytest.approx(128, abs=2)
 
 
-def test_a_chart_tells_the_value_under_the_mouse_and_by_arrow_key(opened: Open) -> None:
+def test_chart_shows_the_value_under_mouse_and_by_arrow_key(opened: Open) -> None:
     page = opened("run")
     chart = page.locator("[data-chart]", has_text="loss_g")
     svg = chart.locator("> svg")
@@ -281,7 +281,7 @@ def test_a_chart_tells_the_value_under_the_mouse_and_by_arrow_key(opened: Open) 
     assert paths.count() == 1
 
 
-def test_tables_sort_by_click_and_by_keyboard_with_missing_values_last(opened: Open) -> None:
+def test_tables_sort_by_click_and_key_with_missing_values_last(opened: Open) -> None:
     page = opened("several")
     table = page.locator("table.sortable").first
 

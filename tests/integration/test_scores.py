@@ -71,7 +71,7 @@ def test_a_yardstick_is_read_at_its_own_best(run: Path) -> None:
     assert (run / "checkpoints" / "best-baseline_accuracy.ckpt").is_file()
 
 
-def test_a_finished_run_is_scored_by_another_protocol_without_losing_the_first(run: Path) -> None:
+def test_evaluate_by_another_protocol_keeps_the_first(run: Path) -> None:
     before = json.loads(json.dumps(read_summary(run)["scores"]["best"]))
     evaluate(
         run,
@@ -118,7 +118,7 @@ def test_the_literatures_protocol_is_a_group() -> None:
     )
 
 
-def test_on_a_cpu_it_is_said_how_long_inception_takes_and_how_to_leave_it_out() -> None:
+def test_inception_on_cpu_announces_its_time_and_how_to_skip_it() -> None:
     class Slow(Digits):
         name = "inception"
 

@@ -27,7 +27,7 @@ WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_loses_and_repeats_nothing_and_ends_with_a_best_config_that_trains(
+def test_killed_sweep_resumes_and_its_best_config_trains(
     tmp_path: Path, sample: object, data_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``sweep dcgan_loss`` with four trials, of which the second is in training when everything is killed."""

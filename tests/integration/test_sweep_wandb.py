@@ -59,7 +59,7 @@ def stand_in(folder: Path, real: str = "none", words: list[str] | None = None) -
 
 
 @pytest.mark.slow
-def test_wandbs_agent_runs_each_shipped_file_with_the_words_of_the_local_engine(
+def test_wandb_agent_passes_the_arguments_of_the_local_engine(
     tmp_path: Path, sample: object, data_root: Path
 ) -> None:
     """Two trials each, of dcgan_loss one, which is a training whose offline record is read."""
@@ -141,7 +141,7 @@ def run_of(folder: Path) -> str:
     return path.stem.rpartition("-")[2]
 
 
-def test_with_a_key_the_lab_creates_the_sweep_once_and_runs_agents(
+def test_sweep_with_wandb_key_is_created_once_and_runs_agents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = sweep_file.load("wgan_gp_critic")

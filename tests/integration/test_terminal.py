@@ -77,7 +77,7 @@ def test_what_cannot_be_shown_is_replaced() -> None:
     assert stream.buffer.getvalue() == b"5 ? 1 of caf?"  # type: ignore[attr-defined]
 
 
-def test_a_reader_that_goes_away_silences_a_stream_and_raises_nothing() -> None:
+def test_closed_pipe_silences_a_stream_and_raises_nothing() -> None:
     reading, writing = os.pipe()
     stream = terminal.ResilientStream(
         os.fdopen(writing, "wb"), "utf-8", "replace", line_buffering=True
@@ -254,7 +254,7 @@ def test_lines_are_of_the_leader_alone(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == ""
 
 
-def test_a_name_with_a_line_break_and_a_full_table_of_files_are_one_line_each() -> None:
+def test_name_with_line_break_and_full_file_table_are_one_line() -> None:
     assert errors.escape_line_breaks("left out: a\nb.png") == "left out: a\\nb.png"
     said = errors.explain_error(OSError(errno.EMFILE, "Too many open files", "x.csv"))
     assert (

@@ -35,7 +35,7 @@ def words_for(tmp_path: Path, data_root: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_an_offline_run_of_the_real_client_holds_each_row_the_pictures_the_page_and_the_checkpoint(
+def test_offline_wandb_run_has_rows_pictures_page_and_checkpoint(
     tmp_path: Path, data_root: Path
 ) -> None:
     words = words_for(
@@ -87,7 +87,7 @@ def test_wandb_labels_of_environment_win_offline(
 
 
 @pytest.mark.slow
-def test_event_files_have_each_row_and_each_grid_once_though_the_training_was_killed(
+def test_event_files_of_killed_run_have_each_row_and_grid_once(
     tmp_path: Path, data_root: Path
 ) -> None:
     words = words_for(tmp_path, data_root, "log.tensorboard=true", "run.id=t")

@@ -81,7 +81,7 @@ def test_reconstructions_stand_beside_their_held_out_images(
     assert len(made[1::2].flatten(1).unique(dim=0)) == 6
 
 
-def test_ways_lead_in_a_line_from_the_mean_of_each_held_out_image_to_the_next(
+def test_interpolations_are_linear_between_encoder_means(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     autoencoding.interpolate(folders["vaegan"], 3, 5, tmp_path / "made.png")
@@ -174,7 +174,7 @@ def test_the_command_line_draws_the_walks_of_the_generator(
         ("gan", ["benchmark", "famlies"], "unknown table 'famlies'. Did you mean 'families'?"),
     ],
 )
-def test_a_wrong_question_is_answered_in_one_line_and_writes_nothing(
+def test_invalid_arguments_are_one_line_and_write_nothing(
     family: str, words: list[str], expected: str, folders: dict[str, Path], tmp_path: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -232,9 +232,7 @@ def test_the_words_of_a_place_reach_each_command(
         )
 
 
-def test_classes_have_the_names_that_the_data_or_the_user_give_them(
-    pets: Path, tmp_path: Path
-) -> None:
+def test_classes_have_the_names_of_the_data_or_the_user(pets: Path, tmp_path: Path) -> None:
     loaded = loading.load("cgan", ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.size=28", "log.wandb=off",
                                   "metrics.allow_small_n=true", "log.progress_bar=false"])  # fmt: skip
     built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "run"))

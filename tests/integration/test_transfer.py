@@ -44,7 +44,7 @@ def averaged(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def test_all_weights_are_those_of_the_other_run_the_generators_averaged(
+def test_warm_start_has_weights_of_other_run_with_ema_generator(
     source: Path, tmp_path: Path, data_root: Path
 ) -> None:
     built = build("cgan", tmp_path, data_root, f"run.start_from={source}", "run.seed=5")
@@ -58,7 +58,7 @@ def test_all_weights_are_those_of_the_other_run_the_generators_averaged(
     assert not torch.equal(drawn["generator.layers.0.weight"], there["generator.layers.0.weight"])
 
 
-def test_a_run_starts_from_an_export_which_has_the_generator_alone(
+def test_warm_start_from_export_has_the_generator_only(
     source: Path, tmp_path: Path, data_root: Path
 ) -> None:
     folder = export(source, tmp_path / "export")
@@ -100,7 +100,7 @@ def test_classes_that_both_have_keep_their_weights(
     } | {name for name in now if name.startswith("generator.layers")}
 
 
-def test_what_does_not_fit_is_drawn_anew_and_another_architecture_is_refused(
+def test_warm_start_resamples_what_does_not_fit(
     source: Path, tmp_path: Path, data_root: Path
 ) -> None:
     best = source / "checkpoints" / "best.ckpt"
@@ -128,7 +128,7 @@ def build_and_begin(root: Path, data_root: Path, *words: str) -> None:
     warm_start.load_initial_weights(built.family, built.config)
 
 
-def test_a_run_says_where_it_came_from_and_is_continued_without_it(
+def test_warm_start_is_recorded_and_resumes_without_its_source(
     source: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gan_lab.training.loop.evaluate_all", lambda *_: None)
