@@ -200,12 +200,17 @@ def render_index(folder: Path) -> str:
             says = found["full"].conclusion
             if _describe_age(study, found["full"]):
                 counts += ", measured with an older configuration"
-        verdicts.append(concluded)
-        shown = f"**{concluded}** ({counts})" if concluded else ""
+        if concluded:
+            verdicts.append(concluded)
+        shown = f"**{concluded}** ({counts})" if concluded else "not measured yet"
         rows.append(
             [str(study.chapter), title, study.claim, study.prediction, shown, says, minutes]
         )
     totals = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS)
+    unmeasured = len(rows) - len(verdicts)
+    waiting = ""
+    if unmeasured:
+        waiting = f" {unmeasured} more have recorded predictions and were not measured yet."
     parts = [
         "# Studies",
         "Each study turns a claim of the GAN literature into an experiment. Its predictions, arms "
@@ -221,7 +226,7 @@ def render_index(folder: Path) -> str:
         "significant, or not possible. The page says how many seeds would decide.",
         "The verdict is about the predictions in the form tested, not about the claim in general. "
         "The last column says what the result means for the claim.",
-        f"Full edition of {len(verdicts)} studies: {totals}.",
+        f"Full edition of {len(verdicts)} studies: {totals}.{waiting}",
         "`make study` lists the studies, `make study STUDY=optimum` runs one, `make book` writes "
         "these pages from the results. The quick edition of all, `make study STUDY=all "
         "BUDGET=quick WORKERS=2`, uses small budgets and mostly one seed; it is a demonstration, "
