@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from gan_lab import studies
-from gan_lab.studies import provenance, study_page
+from gan_lab.studies import measurement_record, study_page
 from gan_lab.utils.files import read_json, write_text
 
 RESULTS = studies.find_committed_results()
@@ -41,7 +41,7 @@ def record_code(name: str) -> None:
     for budget in studies.BUDGETS:
         path = RESULTS / name / f"{budget}.measured.json"
         if path.is_file():
-            record = read_json(path) | {"code": provenance.hash_code(study, budget)}
+            record = read_json(path) | {"code": measurement_record.hash_code(study, budget)}
             write_text(path, json.dumps(record, indent=1) + "\n")
 
 

@@ -19,7 +19,7 @@ from gan_lab.config import loading
 from gan_lab.config.values import split_arguments
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
-from gan_lab.studies import Study, measures, provenance, verdict
+from gan_lab.studies import Study, measurement_record, measures, verdict
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
@@ -61,7 +61,7 @@ def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
 
 def _measure_up_to(study: Study, budget: str, root: Path, seeds: int, wait: bool) -> bool:
     """Make the missing measurements of the first seeds; return True if all are complete."""
-    fingerprint = provenance.compute_fingerprint(study, budget)
+    fingerprint = measurement_record.compute_fingerprint(study, budget)
     measurements = _list_measurements(study, budget, root, seeds)
     for number, (arm, seed, path) in enumerate(measurements, 1):
         if _read_measurement(path, fingerprint) is not None:
@@ -97,7 +97,7 @@ def _read_measurements(study: Study, budget: str, root: Path, seeds: int) -> Res
 def _list_complete_measurements(
     study: Study, budget: str, root: Path, seeds: int
 ) -> list[tuple[str, dict[str, Any]]]:
-    fingerprint = provenance.compute_fingerprint(study, budget)
+    fingerprint = measurement_record.compute_fingerprint(study, budget)
     found = []
     for arm, _, path in _list_measurements(study, budget, root, seeds):
         measured = _read_measurement(path, fingerprint)
@@ -127,9 +127,9 @@ def collect(study: Study, budget: str, root: Path) -> None:
     cost = {"seconds": round(sum(measured["seconds"] for measured in measurements))}
     path = root / "studies" / study.name / f"{budget}.json"
     write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n")
-    measured_with = provenance.describe_measurement(study, budget)
+    measured_with = measurement_record.describe_measurement(study, budget)
     # measurements that were made before an update of a library keep its old version
-    measured_with["versions"] = provenance.merge_versions(
+    measured_with["versions"] = measurement_record.merge_versions(
         [measured["versions"] for measured in measurements]
     )
     write_text(path.with_suffix(".measured.json"), json.dumps(measured_with, indent=1) + "\n")
@@ -158,10 +158,10 @@ def _measure_arm(study: Study, budget: str, root: Path, arm: str, seed: int, pat
         Arm(arm, arguments, seed, _make_trainer(root, seed, clock))
     )
     measured = {
-        "fingerprint": provenance.compute_fingerprint(study, budget),
+        "fingerprint": measurement_record.compute_fingerprint(study, budget),
         "values": _round_values(values),
         "seconds": round(clock.read_seconds(), 1),
-        "versions": provenance.list_versions(),
+        "versions": measurement_record.list_versions(),
     }
     runs = [f"{folder.parent.name}/{folder.name}" for folder in clock.runs]
     write_text(path, json.dumps(measured | {"runs": runs}))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_lab import studies
 from gan_lab.report.statistics import compare_with_bound
-from gan_lab.studies import BUDGETS, Study, measures, provenance, verdict
+from gan_lab.studies import BUDGETS, Study, measurement_record, measures, verdict
 from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import (
     CONTRADICTED,
@@ -78,7 +78,7 @@ class RecordedResults:
         seconds: Duration of the measurements; None if it was not recorded.
         runs: Folders of the trainings, relative to ``runs`` next to the pages; none in docs.
         conclusion: What the results say about the claim, written by hand; empty for new results.
-        measured: The record of ``provenance.py``; None if there is none.
+        measured: The record of ``measurement_record.py``; None if there is none.
     """
 
     budget: str
@@ -328,7 +328,7 @@ def _describe_age(study: Study, recorded: RecordedResults) -> str:
             "**Perhaps measured with an older configuration:** the configuration of this "
             "measurement was not recorded."
         )
-    changes = provenance.find_changes(study, recorded.budget, recorded.measured)
+    changes = measurement_record.find_changes(study, recorded.budget, recorded.measured)
     if not changes:
         return ""
     return f"**Measured with an older configuration:** {'; '.join(changes)}."

@@ -22,8 +22,8 @@ from gan_lab.studies import (
     Prediction,
     Study,
     engine,
+    measurement_record,
     measures,
-    provenance,
     study_page,
     verdict,
 )
@@ -216,7 +216,7 @@ def test_engine_adds_seeds_until_decided(
         return {"kd_digits": float(noise[at, arm.seed] + (gap if at == 0 else 0.0))}
 
     monkeypatch.setattr(measures, "find", lambda name: SimpleNamespace(measure=measure))
-    monkeypatch.setattr(provenance, "hash_code", lambda study, budget: {"made": "1"})
+    monkeypatch.setattr(measurement_record, "hash_code", lambda study, budget: {"made": "1"})
     study = make_study(predict(), spending=POCOCK)
     assert engine.measure(study, "full", tmp_path)
     engine.collect(study, "full", tmp_path)

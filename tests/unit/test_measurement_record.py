@@ -12,7 +12,15 @@ import pytest
 
 from gan_lab import studies
 from gan_lab.config import loading
-from gan_lab.studies import Budget, Prediction, Study, engine, measures, provenance, study_page
+from gan_lab.studies import (
+    Budget,
+    Prediction,
+    Study,
+    engine,
+    measurement_record,
+    measures,
+    study_page,
+)
 
 RESULTS = Path(__file__).parents[2] / "docs" / "studies" / "results"
 CODE = '''
@@ -37,7 +45,9 @@ def study() -> Study:
 
 
 def copy_record(study: Study) -> dict[str, Any]:
-    copied: dict[str, Any] = json.loads(json.dumps(provenance.describe_measurement(study, "full")))
+    copied: dict[str, Any] = json.loads(
+        json.dumps(measurement_record.describe_measurement(study, "full"))
+    )
     return copied
 
 
@@ -50,14 +60,14 @@ def test_record_has_every_key_that_defines_results(study: Study) -> None:
         key.startswith("log.") or key == "run.seed" for key in record["configs"]["common"]
     )
     assert record["versions"].keys() >= {"gan-lab", "torch"}
-    assert provenance.find_changes(study, "full", record) == []
+    assert measurement_record.find_changes(study, "full", record) == []
 
 
 def test_changed_experiment_file_is_found(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An edit of ring.yaml changes what is measured, although the study's file is the same."""
-    record, before = copy_record(study), provenance.compute_fingerprint(study, "full")
+    record, before = copy_record(study), measurement_record.compute_fingerprint(study, "full")
     ring = loading.find_experiment("ring")
     changed = tmp_path / "ring.yaml"
     text = ring.read_text(encoding="utf-8")
@@ -67,12 +77,12 @@ def test_changed_experiment_file_is_found(
     monkeypatch.setattr(
         loading, "find_experiment", lambda name: changed if name == "ring" else find(name)
     )
-    provenance._resolve.cache_clear()
+    measurement_record._resolve.cache_clear()
     try:
-        assert provenance.find_changes(study, "full", record) == [
+        assert measurement_record.find_changes(study, "full", record) == [
             "ema.half_life_images: 2000.0, now 9000.0"
         ]
-        assert provenance.compute_fingerprint(study, "full") != before
+        assert measurement_record.compute_fingerprint(study, "full") != before
         results = {arm: [{"modes_covered": x} for x in (8.0, 7.0, 6.0)] for arm in study.arms}
         recorded = study_page.RecordedResults("full", results, None, [], measured=record)
         page = study_page.render_page(study, recorded)
@@ -81,7 +91,7 @@ def test_changed_experiment_file_is_found(
             in page
         )
     finally:
-        provenance._resolve.cache_clear()
+        measurement_record._resolve.cache_clear()
 
 
 def test_newer_and_renamed_keys_are_no_change(study: Study) -> None:
@@ -89,10 +99,10 @@ def test_newer_and_renamed_keys_are_no_change(study: Study) -> None:
     common = record["configs"]["common"]
     del common["data.size"]
     common["run.evaluate_every"] = common.pop("run.evaluate_every_images")
-    assert provenance.find_changes(study, "full", record) == []
+    assert measurement_record.find_changes(study, "full", record) == []
     common["model.removed"] = 3
     record["code"]["scores"] = "0" * 16
-    assert provenance.find_changes(study, "full", record) == [
+    assert measurement_record.find_changes(study, "full", record) == [
         "model.removed: 3, now removed",
         "the code of scores",
     ]
@@ -114,14 +124,16 @@ def test_newer_and_renamed_keys_are_no_change(study: Study) -> None:
 def test_hash_of_source_follows_the_computation(old: str, new: str, is_equal: bool) -> None:
     assert old in CODE
     changed = CODE.replace(old, new)
-    assert (provenance.hash_source(CODE) == provenance.hash_source(changed)) is is_equal
+    assert (
+        measurement_record.hash_source(CODE) == measurement_record.hash_source(changed)
+    ) is is_equal
 
 
 def test_measures_that_a_measure_uses_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     """``colour`` and ``cycle`` collect their scores with ``scores``."""
     sources: list[str] = []
-    monkeypatch.setattr(provenance, "hash_source", lambda text: sources.append(text) or "")
-    provenance._hash_measure(measures.find("colour"))
+    monkeypatch.setattr(measurement_record, "hash_source", lambda text: sources.append(text) or "")
+    measurement_record._hash_measure(measures.find("colour"))
     assert any("def collect_scores" in text for text in sources)
 
 
@@ -136,7 +148,7 @@ def test_changed_config_is_measured_again(
         return {"modes_covered": 8.0}
 
     monkeypatch.setattr(measures, "find", lambda name: SimpleNamespace(measure=measure))
-    monkeypatch.setattr(provenance, "hash_code", lambda study, budget: {"made": "1"})
+    monkeypatch.setattr(measurement_record, "hash_code", lambda study, budget: {"made": "1"})
     assert engine.measure(study, "quick", tmp_path)
     assert engine.measure(study, "quick", tmp_path)
     assert calls == ["a", "b"]
@@ -144,13 +156,15 @@ def test_changed_config_is_measured_again(
     (recorded,) = study_page.read_results(tmp_path / "studies", study).values()
     assert recorded.measured is not None
     assert "Measured with gan-lab " in study_page.render_page(study, recorded)
-    monkeypatch.setattr(provenance, "hash_code", lambda study, budget: {"made": "2"})
+    monkeypatch.setattr(measurement_record, "hash_code", lambda study, budget: {"made": "2"})
     assert engine.measure(study, "quick", tmp_path)
     assert calls == ["a", "b", "a", "b"]
 
 
 def test_versions_of_measurements_are_merged() -> None:
-    merged = provenance.merge_versions([{"torch": "2.15"}, {"torch": "2.16"}, {"torch": "2.15"}])
+    merged = measurement_record.merge_versions(
+        [{"torch": "2.15"}, {"torch": "2.16"}, {"torch": "2.15"}]
+    )
     assert merged == {"torch": "2.15 and 2.16"}
 
 
