@@ -311,7 +311,7 @@ def _format_prediction(judged: JudgedPrediction) -> list[str]:
         return [str(judged.prediction), "", "", "", concluded]
     sign = 1 if judged.prediction.relation == "above" else -1
     low, high = sorted((sign * effect.low, sign * effect.high))
-    shown = scale.format_effect(sign * effect.difference, low, high)
+    shown = scale.format_effect(sign * effect.difference + 0.0, low, high)
     p = "not tested" if math.isnan(effect.p) else f"{effect.p:.2g}" if effect.p else "< 1e-12"
     return [str(judged.prediction), scale.name, shown, p, concluded]
 

@@ -95,7 +95,7 @@ def test_published_folder_has_export_page_picture_and_card(
     publish(run, str(folder), reals=True)
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "Contact sheet of real training images" in page
-    assert publish(run, str(folder), page=False) == str(folder)  # once more, at the same path
+    assert publish(run, str(folder), page=False) == str(folder)  # again, at the same path
     assert {path.name for path in folder.iterdir()} == FILES - PAGE_FILES
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert not any(name in card for name in ("index.html", "generator.js", "sdk:"))

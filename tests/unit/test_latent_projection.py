@@ -28,10 +28,10 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> TrainedGenerator:
 def test_its_own_samples_are_found_again_and_so_are_their_classes(
     generator: TrainedGenerator,
 ) -> None:
-    images = generator(5, seed=77)
+    images = generator(3, seed=77)
     found = [project(generator, image) for image in images]
     assert max(each.errors[-1] for each in found) < 1  # of 255
-    assert [each.label for each in found] == [0, 1, 2, 0, 1]
+    assert [each.label for each in found] == [0, 1, 2]
     for each, image in zip(found, images, strict=True):
         assert each.errors[-1] <= each.errors[0]
         labels = None if each.label is None else torch.tensor([each.label])

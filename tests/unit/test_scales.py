@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,3 +121,23 @@ def test_best_row_is_found_on_the_scale() -> None:
     assert not is_best(good, [bad])
     _, (first, other) = apply_scale("fd_digits", [good, bad])
     assert is_best(first, [other])
+
+
+def test_importances_of_a_sweep_are_of_logarithms() -> None:
+    """One diverged trial would otherwise explain all variance of a distance."""
+    pytest.importorskip("optuna")
+    from types import SimpleNamespace
+
+    from optuna.trial import TrialState
+
+    from gan_lab.sweeps.sweep_report import _read_value
+
+    def make_trials(metric: str, *values: float) -> Any:
+        trials = [SimpleNamespace(state=TrialState.COMPLETE, value=value) for value in values]
+        return SimpleNamespace(sweep=SimpleNamespace(metric=metric), attempts=lambda: {0: trials})
+
+    trials = make_trials("fd_digits", 1.0, 5000.0)
+    read = _read_value(trials)
+    assert [read(trial) for trial in trials.attempts()[0]] == [0.0, math.log(5000)]
+    signed = make_trials("kd_digits", -0.1, 5000.0)
+    assert _read_value(signed)(signed.attempts()[0][0]) == -0.1

@@ -30,7 +30,7 @@ from gan_lab.networks.stylegan import (
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
-# written by this implementation after it had reproduced the large files; GOLDEN=write makes it again
+# written by this implementation after it had reproduced the large files; GOLDEN=write writes it again
 SMALL_REFERENCE = Path(__file__).parents[1] / "golden" / "stylegan2_16.safetensors"
 # outputs of the authors' networks, next to the repository; 3 MB, not part of it
 AUTHORS = Path(__file__).parents[3] / "shared" / "stylegan2"

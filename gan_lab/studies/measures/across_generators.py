@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
 
+ARGUMENTS = ("column", "score")
 LEARNING_RATES = (1e-5, 3e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
 # Share of the logged rows, counted from the end, whose mean is the loss of a training.
 LATE_SHARE = 0.25
@@ -24,7 +25,7 @@ def measure(arm: Arm) -> Values:
 
     A loss that follows the quality with a negative sign is as useful as one with a positive sign.
     """
-    _, arguments = arm.split_arguments("column", "score")
+    _, arguments = arm.split_arguments(*ARGUMENTS)
     losses: list[float] = []
     scores: list[float] = []
     for rate in LEARNING_RATES:

@@ -18,13 +18,14 @@ from gan_lab.studies.measures.sample_size import load_digits
 BATCH_SIZE = 64
 WIDTH = 16
 STEPS = 500
+ARGUMENTS = ("samples",)
 # Half of the training images stand for the fakes of the arm without a generator.
 REAL = "real"
 
 
 def measure(arm: Arm) -> Values:
     """Return the balanced ``accuracy`` on test digits and new fakes after ``STEPS`` steps."""
-    samples, arguments = arm.split_arguments("samples")
+    samples, arguments = arm.split_arguments(*ARGUMENTS)
     digits = load_digits()
     images = digits.in_range(digits.train.__getitems__(range(len(digits.train)))).images
     test = digits.in_range(digits.test.__getitems__(range(len(digits.test)))).images

@@ -13,10 +13,12 @@ from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils.errors import UserError
 
+ARGUMENTS = ("score",)
+
 
 def measure(arm: Arm) -> Values:
     """Return ``late_mean``, over the second half, and ``mean_log`` of a positive score."""
-    _, arguments = arm.split_arguments("score")
+    _, arguments = arm.split_arguments(*ARGUMENTS)
     history = Run(arm.train(arguments)).history
     name = arm.text("score")
     if name not in history:

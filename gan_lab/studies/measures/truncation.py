@@ -10,10 +10,12 @@ from gan_lab.metrics.manifold import precision_recall_density_coverage
 from gan_lab.studies.measures import Arm, Values
 from gan_lab.studies.measures.sample_size import extract_features, load_digits
 
+ARGUMENTS = ("truncation",)
+
 
 def measure(arm: Arm) -> Values:
     """Return precision, recall, density and coverage for as many samples as test digits."""
-    _, arguments = arm.split_arguments("truncation")
+    _, arguments = arm.split_arguments(*ARGUMENTS)
     generator = load_generator(arm.train(arguments))
     digits = load_digits()
     reals = digits.in_range(digits.test.__getitems__(range(len(digits.test)))).images
