@@ -163,7 +163,7 @@ def list_locked_inodes() -> frozenset[int]:
     """
     inodes = set()
     try:
-        for line in LOCKS.read_text().splitlines():
+        for line in LOCKS.read_text(encoding="utf-8").splitlines():
             # 1: FLOCK ADVISORY WRITE 4242 08:01:131073 0 EOF
             fields = line.split()
             if len(fields) > 5 and fields[1] == "FLOCK":
