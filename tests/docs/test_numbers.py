@@ -202,6 +202,23 @@ def test_sentence_equals_study_result(
     assert_is_rounded(text, [factor * value for value in read_results(study, arm, score)])
 
 
+def test_cost_of_live_page_equals_benchmark() -> None:
+    """Times to the first page, and the overhead, are those of the committed measurement."""
+    path = REPOSITORY / "benchmarks" / "live_page.json"
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    measured = recorded["time_to_page"]
+    page = read_page("docs/speed.md")
+    rounds = recorded["overhead"]["cgan"]["rounds"]
+    ratios = [pair["with"]["cpu_s"] / pair["without"]["cpu_s"] for pair in rounds]
+    assert f"the ratio was {' and '.join(f'{ratio:.3f}' for ratio in ratios)}" in page
+    for experiment, times in measured.items():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{experiment}`, ")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[1:] == [str(time["cpu_seconds"]) for time in times.values()]
+    slowest = max(time["seconds"] for times in measured.values() for time in times.values())
+    assert f"up to {slowest:.0f} seconds of" in page
+
+
 def test_readme_table_equals_table_of_methods() -> None:
     """The README's short table repeats the scores of docs/methods/README.md."""
     scores = {}
