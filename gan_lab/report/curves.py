@@ -17,9 +17,15 @@ GROUPS = (
     ("Losses", re.compile(r"loss|wasserstein|class_[dg]$")),
     ("Discriminator", re.compile(r"d_(real|fake)|accuracy_")),
     ("Gradients", re.compile(r"grad")),
+    (
+        "Samples",
+        re.compile(r"diversity|class_|nearest_other|repeats|color_|noise$|sample_|overfit"),
+    ),
 )
 TOGETHER = (("losses", re.compile(r"loss|wasserstein|class_[dg]$")), ("mean output", re.compile(r"d_(real|fake)")),
-            ("accuracy", re.compile(r"accuracy_")), ("gradient norms", re.compile(r"grad")))  # fmt: skip
+            ("accuracy", re.compile(r"accuracy_")), ("gradient norms", re.compile(r"grad")),
+            ("relative to real images", re.compile(r"diversity|class_(diversity|entropy)|nearest_other|color_")),
+            ("distance to real images", re.compile(r"sample_distance")))  # fmt: skip
 Chart = dict[str, Any]
 
 
@@ -30,6 +36,7 @@ def build_charts(run: Run) -> list[tuple[str, list[Chart]]]:
         "Losses": {},
         "Discriminator": {},
         "Gradients": {},
+        "Samples": {},
         "Others": {},
     }
     for name, points in run.history.items():

@@ -169,7 +169,7 @@ def test_charts_are_grouped_by_kind(tmp_path: Path) -> None:
     groups = {group: [[one["name"] for one in chart["series"]] for chart in charts]
               for group, charts in build_charts(Run(written_run(tmp_path / "run")))}  # fmt: skip
     assert groups == {"Scores": [["fd_digits", "real images"]], "Losses": [["loss_d", "loss_g"]], "Discriminator": [["d_real", "d_fake"]],
-                      "Gradients": [["gradient_generator"]], "Others": [["diversity"]]}  # fmt: skip
+                      "Gradients": [["gradient_generator"]], "Samples": [["diversity"]]}  # fmt: skip
 
 
 def test_long_curves_keep_first_and_last_point() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,9 @@ from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.frechet import frechet_distance, moments
+from gan_lab.report.compare import side_by_side
+from gan_lab.report.summary import build_rows
+from gan_lab.runs.results import Score
 from gan_lab.utils.score_names import is_trivial_score
 
 CPU = torch.device("cpu")
@@ -131,3 +136,17 @@ def test_random_codes_exceed_one_in_ten(sample: ArrayDataset, data_root: Path) -
     baseline = metric.baselines(data, reals)
     assert len(np.asarray(reals.labels)) == 650
     assert baseline == {"code_accuracy_of_random_codes": pytest.approx(0.154, abs=0.004)}
+
+
+def test_report_shows_trivial_scores_as_columns_and_comparison_omits_them() -> None:
+    scores = {
+        "fd_digits": Score(2.0, higher_is_better=False, protocol={"floor": 0.5}),
+        "fd_digits_of_replay": Score(0.75),
+        "fd_digits_of_mean_image": Score(131.0),
+    }
+    run: Any = SimpleNamespace(
+        scores=scores, scores_of=lambda weights: scores, headline="fd_digits", path=Path("a")
+    )
+    (row,) = build_rows(run)
+    assert (row.name, row.reals, row.replay, row.mean_image) == ("fd_digits", "0.5", "0.75", "131")
+    assert [column.score for column in side_by_side([("a", [run])]).columns] == ["fd_digits"]
