@@ -41,11 +41,12 @@ def read_snapshot(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
         return _convert(read_pickle(content), len(content))
+    except UserError as error:
+        reason = str(error)
     except Exception as error:
         # a hostile or damaged file can raise anything
-        raise UserError(
-            f"{path} is not a usable StyleGAN2 snapshot, nothing was loaded: {first_line(error)}"
-        ) from None
+        reason = f"it is damaged ({type(error).__name__}: {first_line(error)})"
+    raise UserError(f"{path} is not a usable StyleGAN2 snapshot, nothing was loaded: {reason}")
 
 
 def hash_snapshot(path: Path) -> str:
