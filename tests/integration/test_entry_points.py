@@ -26,7 +26,7 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks import book, evaluation, page, processes, throughput
+from benchmarks import book, evaluation, page, processes, sequential, throughput
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import equality, program, speed
 from gan_lab import benchmark, cli, doctor
@@ -54,6 +54,7 @@ BENCHMARKS = {
     "gpu": gpu,
     "page": page,
     "processes": processes,
+    "sequential": sequential,
     "throughput": throughput,
 }
 STUDY = """
@@ -467,6 +468,7 @@ FIRST_CALLS = {
     "gpu": "find_experiments",
     "page": "shutil.which",
     "processes": "measure_speed",
+    "sequential": "collect_results",
     "throughput": "build",
 }
 
