@@ -288,19 +288,25 @@ def fill_page(page: str, tables: dict[str, str]) -> str:
     return page
 
 
-def main() -> None:
-    """Simulate unless ``--draw`` is given, then draw page and figure."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--draw", action="store_true", help="draw from the committed JSON")
-    if not parser.parse_args().draw:
+def collect_results(draw: bool) -> dict[str, Any]:
+    """Simulate and write the JSON, or with ``draw`` read the committed one."""
+    if not draw:
         levels = {
             name: list(sequential.compute_look_levels(looks, LEVEL, spending))
             for name, (looks, spending) in SCHEDULES.items()
         }
-        results = {"levels": levels, "errors": simulate_errors(), "power": simulate_power()}
+        simulated = {"levels": levels, "errors": simulate_errors(), "power": simulate_power()}
         RESULTS.parent.mkdir(exist_ok=True)
-        write_text(RESULTS, json.dumps(results, indent=1) + "\n")
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+        write_text(RESULTS, json.dumps(simulated, indent=1) + "\n")
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return results
+
+
+def main() -> None:
+    """Simulate unless ``--draw`` is given, then draw page and figure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--draw", action="store_true", help="draw from the committed JSON")
+    results = collect_results(parser.parse_args().draw)
     page = DOCS / "sequential.md"
     write_text(page, fill_page(page.read_text(encoding="utf-8"), render_tables(results)))
     write_text(DOCS / "sequential.svg", render_figure(results))

@@ -26,7 +26,7 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks import book, evaluation, live_page, page, processes, throughput
+from benchmarks import book, evaluation, live_page, page, processes, sequential, throughput
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import equality, program, speed
 from gan_lab import benchmark, cli, doctor
@@ -56,6 +56,7 @@ BENCHMARKS = {
     "live_page": live_page,
     "page": page,
     "processes": processes,
+    "sequential": sequential,
     "throughput": throughput,
 }
 STUDY = """
@@ -494,6 +495,7 @@ FIRST_CALLS = {
     "live_page": "measure",
     "page": "shutil.which",
     "processes": "measure_speed",
+    "sequential": "collect_results",
     "throughput": "build",
 }
 
