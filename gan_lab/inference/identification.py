@@ -12,7 +12,7 @@ from typing import Any
 from gan_lab import __version__
 from gan_lab.runs import exports, hub
 from gan_lab.runs.checkpoints import find_checkpoint
-from gan_lab.runs.ema_networks import load_ema_networks
+from gan_lab.runs.ema_networks import RAW, load_ema_networks
 from gan_lab.runs.run_folder import name_run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.output import find_outputs
@@ -84,7 +84,7 @@ def identify(path: Path, root: Path = Path("runs")) -> list[str]:
         lines.append(
             f"Written by gan-lab {version}; this is {__version__}, whose images may differ"
         )
-    run, note = find_run(record, path, root)
+    run, weights, note = find_run(record, path, root)
     lines += [note] if note else []
     arguments = list_arguments(record)
     if arguments is None:
@@ -92,7 +92,7 @@ def identify(path: Path, root: Path = Path("runs")) -> list[str]:
     if record.get_text("output") == "page image":
         lines.append("Drawn in a browser: pixels may differ by one level")
     command, *options = arguments
-    return [*lines, shlex.join(["gan-lab", command, run, *options])]
+    return [*lines, shlex.join(["gan-lab", command, run, *options, *weights])]
 
 
 def describe(record: Record) -> str:
@@ -175,32 +175,39 @@ def _list_truncation(record: Record) -> list[str]:
     return [*options, "--noise", noise] if noise in ("random", "none") else options
 
 
-def find_run(record: Record, path: Path, root: Path) -> tuple[str, str]:
+def find_run(record: Record, path: Path, root: Path) -> tuple[str, list[str], str]:
     """Find the run of an image next to it or below ``root``, and the checkpoint that drew it.
 
     Returns:
-        The run as an argument of a command, and a note if it is not certain that it draws the same
-        image; else empty.
+        The run as an argument of a command, the options that select its weights, and a note if it is
+        not certain that it draws the same image; else empty.
     """
     name, digest = record.get_text("run"), record.get_text("digest")
+    weights = record.get_text("weights")
     if name.startswith(hub.PREFIX):
-        return name, ""
+        return name, [], ""
     folders = list(_list_candidates(name, path, root))
     if not folders:
-        return name or "RUN", f"The run {name or 'of the image'} was not found. Set --root"
+        return name or "RUN", [], f"The run {name or 'of the image'} was not found. Set --root"
     if not digest:
-        return str(folders[0]), ""
+        options = ["--weights", weights] if weights not in ("", "best") else []
+        return str(folders[0]), options, ""
     for folder in folders:
         if exports.has_config(folder):
             if _compute_digest(folder) == digest:
-                return str(folder), ""
+                return str(folder), [], ""
+            continue
+        if weights == RAW:
+            if _compute_digest(folder, RAW) == digest:
+                return str(folder), ["--weights", RAW], ""
             continue
         best = find_checkpoint_or_none(folder)
         others = sorted((folder / "checkpoints").glob("[!.]*.ckpt"))
         for checkpoint in dict.fromkeys([*([best] if best else []), *others]):
             if _compute_digest(checkpoint) == digest:
-                return str(folder if checkpoint == best else checkpoint), ""
-    return str(folders[0]), f"The weights of {folders[0]} have changed since: images will differ"
+                return str(folder if checkpoint == best else checkpoint), [], ""
+    note = f"The weights of {folders[0]} have changed since: images will differ"
+    return str(folders[0]), [], note
 
 
 def find_checkpoint_or_none(folder: Path) -> Path | None:
@@ -225,8 +232,8 @@ def _list_candidates(name: str, path: Path, root: Path) -> Iterator[Path]:
             yield folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def _compute_digest(checkpoint: Path) -> str:
+def _compute_digest(checkpoint: Path, weights: str = "best") -> str:
     try:
-        return load_ema_networks(checkpoint).compute_digest()
+        return load_ema_networks(checkpoint, weights).compute_digest()
     except UserError:
         return ""

@@ -22,6 +22,7 @@ from gan_lab.utils.errors import UserError
 
 # Length of a digest of weights, which distinguishes checkpoints.
 DIGEST_CHARACTERS = 16
+RAW = "raw"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class EMANetworks:
         iteration: Iteration of the checkpoint.
         values: The flat config; empty if it is unknown.
         levels: Black and white levels of images with more than 8 bits (``data.levels``).
+        is_raw: Whether the weights are the raw ones, without EMA.
     """
 
     checkpoint: Path
@@ -43,6 +45,7 @@ class EMANetworks:
     iteration: int
     values: dict[str, Any]
     levels: list[float]
+    is_raw: bool = False
 
     def compute_digest(self) -> str:
         """Compute a digest of the weights, which is the same for a checkpoint and its export."""
@@ -59,7 +62,7 @@ class EMANetworks:
         if self.checkpoint.name == CONFIG:
             run, weights = self.checkpoint.resolve().parent.name, "export"
         elif (folder / "config.yaml").is_file():
-            run, weights = name_run(folder), self.checkpoint.stem
+            run, weights = name_run(folder), RAW if self.is_raw else self.checkpoint.stem
         else:
             run, weights = self.checkpoint.name, "checkpoint"
         return {
@@ -91,7 +94,7 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
         raise UserError(f"{checkpoint} has no generator. Its networks: {names}")
     with explain_mismatch(checkpoint):
         chosen = content["ema"]
-        if weights == "raw":
+        if weights == RAW:
             chosen = {name: _select_raw(content, name, checkpoint) for name in content["recipes"]}
         loaded = build_networks(content["recipes"], chosen)
         classes = content["recipes"]["generator"]["arguments"].get("classes", 0)
@@ -114,6 +117,7 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
         content["iteration"],
         values,
         [*(levels or [])],
+        is_raw=weights == RAW,
     )
 
 

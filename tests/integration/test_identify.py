@@ -30,6 +30,8 @@ DRAWN = {
     "interpolation": "sample {cgan} -n 6 --interpolate 3 --class 2",
     "unconditional": "sample {gan} -n 2",
     "last checkpoint": "sample {gan}/checkpoints/last.ckpt -n 2",
+    "raw weights": "sample {gan} -n 2 --weights raw",
+    "last weights": "reconstruct {vaegan} -n 2 --weights last",
     "codes": "sample {infogan} -n 10 --code 1 --seed 1",
     "reconstruction": "reconstruct {vaegan} -n 2",
     "test interpolation": "interpolate {vaegan} -n 2 --steps 3",

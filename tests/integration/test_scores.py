@@ -146,6 +146,7 @@ def test_a_frechet_distance_near_its_floor_says_so(run: Path) -> None:
     assert found["note"].startswith("no better than the mean of the training images")
 
     class Evaluated:
+        bar = False
         metrics = (FeatureScores(Digits(), False, 100, False),)
         higher_is_better: ClassVar = {"fd_digits": False}
         setting = Setting(ImageSpec(1, 28, 28), MetricsConfig())
