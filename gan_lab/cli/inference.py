@@ -365,7 +365,7 @@ def import_snapshot(
     format: ExportFormat = "safetensors",
     overwrite: Overwrite = False,
 ) -> None:
-    """Import a StyleGAN2 snapshot (.pkl) without running its code.
+    """Import a StyleGAN2 snapshot without running its code.
 
     Reads weights and sizes only, refuses everything else, and writes an export of the generator.
     The weights stay under the license of their authors.
@@ -397,7 +397,7 @@ def publish(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Publish a run: its export, page and model card, as a web site.
+    """Publish a run as a web site: export, page and model card.
 
     Uploading to the Hugging Face Hub needs a token (HF_TOKEN, or `hf auth login`).
     """

@@ -30,7 +30,7 @@ def write_index(runs: Sequence[ListedRun], folder: Path) -> Path:
     Raises:
         UserError: The folder has a file of this name that the lab did not write.
     """
-    files, path = OutputFiles(default_path=True), folder / PAGE
+    files, path = OutputFiles(overwrite=True), folder / PAGE
     files.check(path)
     text = render_index(runs, folder)
     with files.write(path) as unfinished:

@@ -93,18 +93,23 @@ RING = Scale("untransformed", lambda x: x, low=0.0, high=8.0)
 KINDS: tuple[tuple[str, Scale], ...] = (
     # logarithms, differences and gains have a sign
     (r"log_.*|.*_gain|.*gain_.*|over_.*|advantage|growth|rises|expected|value_gap", UNTOUCHED),
+    # means of scores of any kind over a training, and differences in standard deviations
+    (r"late_mean|mean_log|gap", UNTOUCHED),
     # unbiased kernel distances are negative for the best generators; decibels are logarithms already
     (r"kid|kd_.*|cmmd|.*psnr.*", UNTOUCHED),
     # the absolute value of a signed error: near 0 its logarithm has a long lower tail
     (r"error", NON_NEGATIVE),
     # shares of one real number by another, which may exceed 1
-    (r"latent_confidence|pixels_confidence|density_.*|digit_score|is|.*_score", NON_NEGATIVE),
+    (
+        r"latent_confidence|pixels_confidence|density|density_.*|digit_score|is|.*_score",
+        NON_NEGATIVE,
+    ),
     (r"modes_covered", RING),
     (r"fid|fd_.*|.*lpips.*|nearest_ratio_.*|cycle_error|mean_distance|hidden", LOGARITHM),
-    (r"sharpness|colou?rfulness", LOGARITHM),
+    (r"sharpness|colou?rfulness|raw|ema", LOGARITHM),
     (r".*accuracy.*|cas|cas_of_reals|precision_.*|recall_.*|coverage_.*|near_copies_.*", LOGIT),
-    (r"leaks.*|high_quality|at_bound|trained|untrained|pixels", LOGIT),
-    (r"correlation|smooth|.*ssim", FISHER_Z),
+    (r"precision|recall|coverage|leaks.*|high_quality|at_bound|trained|untrained|pixels", LOGIT),
+    (r"correlation|strength|smooth|.*ssim", FISHER_Z),
 )
 
 

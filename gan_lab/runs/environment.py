@@ -7,8 +7,6 @@ import platform
 import sys
 from importlib import metadata
 
-import torch
-
 from gan_lab import __version__
 
 # set by the Makefile
@@ -23,6 +21,9 @@ def is_started_by_make() -> bool:
 
 def describe_environment() -> str:
     """List the versions of libraries and the hardware, one per line."""
+    # imported here, because lists of runs and studies do without it
+    import torch
+
     lines = [
         f"gan-lab {__version__}",
         f"python {platform.python_version()}",

@@ -315,7 +315,9 @@ def test_command_without_best_checkpoint_uses_the_last(
     assert used.code == 0
     said = [line for line in used.errors if "no best.ckpt" in line]
     assert len(said) == 1
-    assert said[0].endswith("because it has not been evaluated yet. Using last.ckpt")
+    assert said[0].endswith(
+        "because it has not been evaluated yet. Using the newest checkpoint, last.ckpt"
+    )
 
 
 @pytest.mark.filterwarnings("default:.*has no best.ckpt")
@@ -328,7 +330,7 @@ def test_evaluate_without_best_checkpoint_scores_the_last(
     command = f"evaluate {folder} metrics.extractors=[random]"
     used = call(command, tmp_path, runs, capsys, monkeypatch)
     assert used.code == 0, used.errors
-    assert any("Using last.ckpt" in line for line in used.errors)
+    assert any("Using the newest checkpoint, last.ckpt" in line for line in used.errors)
     assert read_summary(folder)["scores"].keys() == {"last"}
     (folder / "checkpoints" / "last.ckpt").rename(
         folder / "checkpoints" / "iteration-00000002.ckpt"

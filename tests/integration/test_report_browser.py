@@ -319,7 +319,7 @@ def test_commands_are_copied(opened: Open) -> None:
     line.get_by_role("button").click()
     line.get_by_text("Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == line.locator("code").text_content()
-    assert line.locator("code").text_content().startswith("make evaluate RUN=")
+    assert line.locator("code").text_content().startswith("gan-lab evaluate ")
 
 
 @pytest.mark.parametrize("name", ["run", "hostile", "several", "empty"])

@@ -85,7 +85,7 @@ def check_report(
     run = Run(folder / "runs" / "dcgan" / f"trial-{made.best.trial_number:04d}").config
     assert find_differences(run, loaded.config) == []
     said = "".join(capsys.readouterr().out.split())
-    assert f"Trainit:maketrainEXP={folder}/dcgan_loss_best.yaml" in said
+    assert f"Trainit:gan-labtrain{folder}/dcgan_loss_best.yaml" in said
     assert all(f"trial {trial_number}" in page for trial_number in range(4))
     assert "least_squares" in page
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []

@@ -280,9 +280,7 @@ def test_wrong_folders_are_refused_by_name(tmp_path: Path) -> None:
         load(tmp_path / "photos")
     with pytest.raises(UserError, match=r"data\.root=.*typo does not exist"):
         load(tmp_path / "typo")
-    with pytest.raises(
-        UserError, match=r"data\.source=sample: data\.name=huggingface has no sample"
-    ):
+    with pytest.raises(UserError, match=r"data\.source=sample does not read data\.root"):
         load(tmp_path / "photos", source="sample")
     (tmp_path / "all.parquet").write_bytes(b"no table")
     with pytest.raises(UserError, match=r"all\.parquet cannot be read: .* Write or copy it again"):

@@ -223,7 +223,7 @@ def test_final_evaluation_adds_scores_and_extractors() -> None:
     ]
     with pytest.raises(
         ValueError,
-        match=r"unknown extractor 'clop'\. .*Available: clip, digits, dinov2, inception, lite0, lite0_mid, points, random",
+        match=r"unknown extractor 'clop'\. .*Available: clip, digits, dinov2, inception, lite0, lite0_mid, pixels, points, random",
     ):
         names_of(labelled, extractors=["clop"])
     for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):

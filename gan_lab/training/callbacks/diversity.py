@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, distributed
 
 from gan_lab.device import exact_arithmetic
 from gan_lab.families.base import Family
@@ -118,8 +118,10 @@ class Diversity(FamilyCallback):
         if is_last or self.progress.has_crossed(DIVERSITY_INTERVAL_ROWS * self.every):
             with self.ema.applied(family):
                 values = self.measure(family)
-            values |= self.measure_raw(family)
-            family.log_scalars(**values)
+            raw_values = self.measure_raw(family)
+            if trainer.world_size > 1:
+                raw_values = _broadcast(raw_values)
+            family.log_scalars(**values, **raw_values)
 
     @torch.no_grad()
     def measure(self, family: Family) -> dict[str, Tensor]:
@@ -236,6 +238,19 @@ class Diversity(FamilyCallback):
         if not len(nearest):
             return features.new_zeros((), dtype=torch.float64)
         return (nearest < NEAR_COPY_FRACTION * real_distance).double().mean()
+
+
+def _broadcast(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the values of rank 0 on all ranks.
+
+    The statistics of batch norm in the raw networks differ between ranks, and a checkpoint has
+    those of rank 0. The mean over ranks would differ after a resume.
+    """
+    if not values:
+        return values
+    packed = torch.stack([value.double() for value in values.values()])
+    distributed.broadcast(packed, src=0)
+    return dict(zip(values, packed.unbind(), strict=True))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
-from gan_lab.images import Batch, interleave, save_grid
+from gan_lab.images import interleave, save_grid
 from gan_lab.runs.run_folder import name_run
 from gan_lab.seeding import Stream
 from gan_lab.training.callbacks.base import FamilyCallback
@@ -113,21 +113,33 @@ class SampleGrids(FamilyCallback):
             self.schedule.adapt(iteration, iteration_s, self.cost_s)
         return is_due or self.progress.has_crossed(self.evaluate_every)
 
-    def describe(self, sets: Sequence[Tensor], batch: Batch, columns: int) -> dict[str, Any]:
-        """Describe a grid for its record: which of its columns show real images."""
-        reals = batch.shown()
-        are_real = [
-            any(each.shape == real.shape and torch.equal(each, real) for real in reals)
-            for each in sets
-        ]
+    def describe(self, images: Tensor, sets: int, columns: int) -> dict[str, Any]:
+        """Describe a grid for its record: which of its columns show real images.
+
+        Args:
+            images: The images of ``interleave`` on the CPU.
+            sets: Number of interleaved sets.
+            columns: Images in a row.
+        """
+        kinds = ["real" if self._are_real(images[i::sets]) else "generated" for i in range(sets)]
         return {
             "output": "training grid",
             "run": name_run(self.folder),
             "images": self.progress.images,
             "columns": columns,
-            "tile": list(sets[0].shape[-2:]),
-            "sets": ["real" if is_real else "generated" for is_real in are_real],
+            "tile": list(images.shape[-2:]),
+            "sets": kinds,
         }
+
+    def _are_real(self, images: Tensor) -> bool:
+        """Return whether images are those of the grid's batch, perhaps in more channels."""
+        for reals in self.batch.shown():
+            known = reals[: len(images)].to(images.dtype)
+            if known.shape[2:] == images.shape[2:] and known.shape[1] in (1, images.shape[1]):
+                known = known.expand(-1, images.shape[1], -1, -1)
+                if known.shape == images.shape and torch.equal(known, images):
+                    return True
+        return False
 
     @torch.no_grad()
     def write(self, family: Family) -> None:
@@ -140,10 +152,13 @@ class SampleGrids(FamilyCallback):
             path = self.folder / "samples" / f"{self.progress.images:09d}.png"
             batch = self.batch.to_device(family.device, family.dtype)
             sets = family.sample_grid(batch, Stream(self.seed, "samples"))
+        images, columns = interleave(sets, self.columns)
+        # the only moment at which the CPU waits for the device
+        images = images.cpu()
         # the check that stops a diverged training comes later than some grids
-        if all(images.isfinite().all() for images in sets):
-            images, columns = interleave(sets, self.columns)
-            save_grid(images, columns, path, self.rows, self.describe(sets, batch, columns))
+        if images.isfinite().all():
+            record = self.describe(images, len(sets), columns)
+            save_grid(images, columns, path, self.rows, record)
             for tracker in self.trackers:
                 tracker.log_image("samples", path, self.progress.images)
             self.drawn_at = self.progress.iteration
