@@ -26,7 +26,7 @@ ITERATIONS = 60
 
 
 def words_of(root: Path, data_root: Path, *more: str) -> list[str]:
-    return small("gan", root, data_root, f"run.images={16 * ITERATIONS}", "run.evaluate_every_images=240", "log.log_every_images=80",
+    return small("gan", root, data_root, f"run.images={16 * ITERATIONS}", "run.evaluate_every_images=240", "log.log_every_images=80", "log.grid_every_images=240",
                  "run.timeout_s=30", *more)  # fmt: skip
 
 
