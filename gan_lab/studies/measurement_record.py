@@ -11,6 +11,7 @@ import ast
 import hashlib
 import importlib.util
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -151,14 +152,13 @@ def hash_code(study: Study, budget: str) -> dict[str, str]:
 
 def _hash_measure(measure: ModuleType) -> str:
     """Hash a measure, and the other measures that it imports."""
-    used = [
-        module
-        for module in vars(measure).values()
-        if isinstance(module, ModuleType) and module.__name__.startswith(measures.__name__ + ".")
-    ]
-    sources = [
-        Path(str(module.__file__)).read_text(encoding="utf-8") for module in (measure, *used)
-    ]
+    used = {measure.__name__: measure}
+    for value in vars(measure).values():
+        # a function of another measure brings its module
+        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
+        if isinstance(name, str) and name.startswith(measures.__name__ + "."):
+            used[name] = sys.modules[name]
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in used.values()]
     return hashlib.sha256("".join(map(hash_source, sources)).encode()).hexdigest()[:16]
 
 

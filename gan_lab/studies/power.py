@@ -96,6 +96,10 @@ def compute_needed_seeds(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if has_power(middle) else (middle, high)
+    if any(map(is_discrete, samples)):
+        # fewer seeds have no p-value below the level, however different the arms are
+        while _compute_smallest_p(high, len(samples)) > level:
+            high += 1
     return high
 
 

@@ -261,11 +261,11 @@ def find_failed_arms(study: Study, results: Results) -> list[str]:
 def _has_failed(results: Results, arm: str) -> bool:
     names = {name for values in results.get(arm, []) for name in values}
     for name in names:
-        if not name.startswith("precision_"):
+        if name != "precision" and not name.startswith("precision_"):
             continue
         rates = [
             select_values(results, arm, rate)
-            for rate in (name, name.replace("precision_", "recall_"))
+            for rate in (name, name.replace("precision", "recall", 1))
         ]
         if all(rate and mean(rate) < MAX_FAILED_RATE for rate in rates):
             return True
@@ -287,6 +287,8 @@ def _describe_needed_seeds(prediction: Prediction, test: PredictionTest, tests: 
     )
     if seeds is None:
         return "all values are equal, so no number of seeds decides"
+    # the present seeds have not decided
+    seeds = max(seeds, *(len(sample) + 1 for sample in test.samples))
     if seeds > MAX_SEEDS:
         return f"more than {MAX_SEEDS:,} seeds would decide"
     return f"about {seeds} seeds would decide"

@@ -130,11 +130,13 @@ def test_hash_of_source_follows_the_computation(old: str, new: str, is_equal: bo
 
 
 def test_measures_that_a_measure_uses_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``colour`` and ``cycle`` collect their scores with ``scores``."""
+    """``colour`` imports the module ``scores``, and ``checkerboard`` a function of another one."""
     sources: list[str] = []
     monkeypatch.setattr(measurement_record, "hash_source", lambda text: sources.append(text) or "")
     measurement_record._hash_measure(measures.find("colour"))
     assert any("def collect_scores" in text for text in sources)
+    measurement_record._hash_measure(measures.find("checkerboard"))
+    assert any("def load_digits" in text for text in sources)
 
 
 def test_changed_config_is_measured_again(

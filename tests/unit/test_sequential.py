@@ -294,6 +294,8 @@ def test_needed_seeds_have_the_stated_power() -> None:
     assert 0.76 < (verdicts == NO_EFFECT).mean() < 0.86
     assert compute_needed_seeds([[8.0] * 5, [0.0] * 5], 8.0, tests=5) == 5
     assert compute_needed_seeds([[0.0] * 5, [0.0] * 5], 0.0, tests=1) is None
+    # 2 / 2**8 is the first p-value of a sign test below 5 % of four tests
+    assert compute_needed_seeds([[1.0, 1.0, 1.0, 1.0, 0.98]], 0.5, tests=4) == 8
 
 
 def test_committed_page_equals_simulated_results() -> None:
