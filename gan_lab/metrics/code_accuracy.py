@@ -37,7 +37,14 @@ class CodeAccuracy(Metric):
             "Share of held-out images whose class is the most frequent one of their latent code, "
             "which was learned without labels",
             True,
-            "0 to 1; 0.1 by chance with ten classes",
+            "0 to 1; the value of random codes by chance",
+        ),
+        "code_accuracy_of_random_codes": Explanation(
+            "Code accuracy of random codes",
+            "The same share for codes that know nothing of the image: above one in ten with ten "
+            "classes, because each code stands for the class that fits it best",
+            None,
+            "0 to 1",
         ),
     }
     needs_reals = True

@@ -14,10 +14,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -673,6 +674,51 @@ def test_script_record_page(
         assert still.size == record_page.REPORT_SIZE
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"run", "live_page.gif", "report.png"}
+
+
+def test_script_record_live(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The times of the first line, grid and page; the training is one that has ended."""
+    from scripts import record_live
+
+    run = run_folder("cgan", tmp_path / "run", data_root)
+    page = run / "report.html"
+    page.touch()
+
+    class Training(record_live.Training):
+        def __init__(self, experiment: str, overrides: list[str], folder: Path) -> None:
+            self.folder = run
+            self.started = time.monotonic()
+            self.process = SimpleNamespace(pid=os.getpid(), poll=lambda: None)
+            self.times: dict[str, Any] = {}
+            self.lines: list[str] = []
+
+        def stop(self) -> None:
+            self.times["stopped"] = {}
+
+    monkeypatch.setattr(record_live, "Training", Training)
+    monkeypatch.setattr(record_live, "POLL_S", 0.05)
+    words = ["cgan", "--seconds", "0.3", "--no-gif", "--out", str(tmp_path / "times.json")]
+    monkeypatch.setattr(sys, "argv", ["record_live.py", *words])
+    record_live.main()
+    (times,) = json.loads((tmp_path / "times.json").read_text(encoding="utf-8")).values()
+    assert {"page", "stopped"} <= times.keys()
+    assert ("first grid" in times) == bool(record_live.Training.list_grids(Training("", [], run)))
+
+
+def test_script_record_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The committed record and table are what the command writes."""
+    from scripts import record_alerts
+
+    record, page = record_alerts.RECORD.read_bytes(), record_alerts.PAGE.read_bytes()
+    monkeypatch.setattr(record_alerts, "RECORD", tmp_path / "alerts.json")
+    monkeypatch.setattr(record_alerts, "PAGE", tmp_path / "health.md")
+    (tmp_path / "health.md").write_bytes(page)
+    monkeypatch.setattr(sys, "argv", ["record_alerts.py"])
+    record_alerts.main()
+    assert (tmp_path / "alerts.json").read_bytes() == record
+    assert (tmp_path / "health.md").read_bytes() == page
 
 
 def test_script_train_digit_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
