@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -169,9 +169,10 @@ def test_translate_uses_one_scale_for_all_files(
 
     class Identity:
         levels = configured
+        record: ClassVar[dict[str, Any]] = {}
 
-        def __init__(self, folder: Path, direction: str) -> None:
-            pass
+        def __init__(self, folder: Path, direction: str, weights: str) -> None:
+            assert weights == "best"
 
         def __call__(self, images: Any) -> Any:
             peaks.append(round(float((images.max() + 1) * 127.5)))
