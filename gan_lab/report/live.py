@@ -102,7 +102,7 @@ def trace(network: Network) -> tuple[graph.Graph, dict[str, Tensor]]:
 
 
 def draws_only_generated(run: Run) -> bool:
-    """Return True if the sample grids of a run's family show no real images."""
+    """Return True if the sample grids of a run's family show no real or reconstructed images."""
     family = find_family_class(str(run.values.get("family")))
     if family is None:
         return False
