@@ -12,7 +12,7 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export import publish probe report judge benchmark study book compare runs sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-book bench-sequential gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export import publish probe report judge benchmark study book compare runs explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-book bench-sequential gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -98,6 +98,9 @@ compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean 
 runs: $(READY)  ## [ROOT=runs] [ARGS="--filter cgan --sort score --page"]: list runs: status, headline score, alerts, age
 	@exec $(LAB) runs $(if $(ROOT),"$(ROOT)") $(ARGS)
 
+explain: $(READY)  ## [SCORE=fd_digits]: meaning, direction and typical range of a score; without SCORE: of all
+	@exec $(LAB) explain $(SCORE) $(ARGS)
+
 sweep: $(READY)  ## SWEEP=cgan_lr [WORKERS=2] [TRIALS=20] [BACKEND=local] [STORAGE=postgresql://...]: hyperparameter sweep; without SWEEP: list the sweeps
 	@exec $(LAB) sweep $(SWEEP) $(if $(WORKERS),--workers $(WORKERS)) $(if $(TRIALS),--trials $(TRIALS)) \
 	  $(if $(BACKEND),--backend $(BACKEND)) $(if $(STORAGE),--storage "$(STORAGE)") $(ARGS)
@@ -121,7 +124,8 @@ docker-train:  ## EXP=cgan [GPUS=all] [ARGS=...]: train in a container, into the
 	@docker image inspect gan-lab >/dev/null 2>&1 || $(MAKE) docker
 	@mkdir -p runs data
 	@exec docker run --rm --init --user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp --shm-size 2g \
-	  $(if $(GPUS),--gpus $(GPUS)) --env WANDB_API_KEY --env WANDB_MODE --env WANDB_BASE_URL --env RUN_ID \
+	  $(if $(GPUS),--gpus $(GPUS)) --env WANDB_API_KEY --env WANDB_MODE --env WANDB_BASE_URL --env WANDB_PROJECT \
+	  --env WANDB_ENTITY --env WANDB_TAGS --env WANDB_NOTES --env RUN_ID \
 	  --volume "$(CURDIR)/runs:/runs" --volume "$(CURDIR)/data:/data" --volume gan-lab-cache:/cache \
 	  gan-lab train $(EXP) $(ARGS)
 

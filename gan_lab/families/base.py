@@ -54,6 +54,8 @@ class Family(LightningModule, ABC):
     ema_networks: ClassVar[tuple[str, ...]] = ("generator",)
     # the keys of outputs()
     output_names: ClassVar[tuple[str, ...]] = ("generated",)
+    # indices of the sets of sample_grid() that reconstruct held-out images, nearly copies of them
+    reconstructed_sets: ClassVar[tuple[int, ...]] = ()
     # whether generate() uses the batch's labels
     conditional: bool = False
     # whether batches need source images
@@ -386,7 +388,11 @@ class Family(LightningModule, ABC):
         return logits
 
     def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
-        """Return the images of a sample grid: one batch, or several to show side by side."""
+        """Return the images of a sample grid: one batch, or several to show side by side.
+
+        Real images of own data are recognized and do not leave the machine; a family that shows
+        reconstructions of them names those sets in ``reconstructed_sets``.
+        """
         return [self.generate(batch, stream)]
 
     def split_minibatches(self, batch: Batch) -> list[tuple[Tensor, Tensor | None]]:

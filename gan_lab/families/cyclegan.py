@@ -68,6 +68,7 @@ class CycleGAN(Family):
     Config = CycleGANConfig
     ema_networks = ("generator", "generator_back")
     output_names = ("generated", "back", "cycled", "back_cycled")
+    reconstructed_sets = (2, 5)
     image_to_image = True
 
     def build_networks(self, spec: ImageSpec, cfg: CycleGANConfig) -> None:

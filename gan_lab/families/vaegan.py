@@ -60,6 +60,7 @@ class VAEGAN(Family):
     Config = VAEGANConfig
     ema_networks = ("generator", "encoder")
     output_names = ("generated", "reconstructed")
+    reconstructed_sets = (1,)
     discriminator: DCGANDiscriminator
 
     def build_networks(self, spec: ImageSpec, cfg: VAEGANConfig) -> None:

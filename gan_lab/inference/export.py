@@ -18,7 +18,7 @@ from gan_lab.inference import model_card, onnx_export
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.runs.ema_networks import load_ema_networks
-from gan_lab.runs.exports import CARD, CONFIG, FORMAT
+from gan_lab.runs.exports import CARD, CONFIG, FORMAT, read_source
 from gan_lab.runs.run import Run
 from gan_lab.runs.snapshots import hash_snapshot, is_snapshot
 from gan_lab.utils import output
@@ -43,7 +43,7 @@ def export(
     SHA-256. All files are written, or none.
 
     Args:
-        run: A run folder, a checkpoint file or a StyleGAN2 snapshot.
+        run: A run folder, a checkpoint file, an export or a StyleGAN2 snapshot.
         out: The folder: new, empty, or an earlier export without other files.
         also: A format in addition to safetensors: ``torch`` (a program of ``torch.export``) or
             ``onnx``.
@@ -68,13 +68,15 @@ def export(
                 name: _write(name, network, unfinished, also)
                 for name, network in loaded.networks.items()
             }
-            published = Run(run).published() if run.is_dir() else None
+            is_export = loaded.checkpoint.name == CONFIG
+            published = Run(run).published() if run.is_dir() and not is_export else None
             # not those of the best checkpoint if the last one was exported instead
             scored = loaded.checkpoint.stem if run.is_dir() and weights == "best" else weights
+            name = loaded.checkpoint.parent.name
             written: dict[str, Any] = {
                 "format": FORMAT,
                 "lab": __version__,
-                "experiment": published.experiment if published else run.parent.name,
+                "experiment": published.experiment if published else name,
                 "command": shlex.join(["gan-lab", *published.command]) if published else "",
                 "iteration": loaded.iteration,
                 "classes": loaded.class_names,
@@ -86,6 +88,9 @@ def export(
             if is_snapshot(run):
                 written["experiment"] = run.stem
                 written["source"] = {"file": run.name, "sha256": hash_snapshot(run)}
+            elif is_export and (source := read_source(loaded.checkpoint)):
+                # the license of the weights stays that of their authors
+                written["source"] = source
             attachments = attach(unfinished) if attach else ()
             write_text(unfinished / CARD, model_card.text(written, also, attachments))
             written["files"] = output.hash_files(unfinished)

@@ -87,7 +87,7 @@ def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> 
     if origin := config.get("source"):
         about = (
             f"A StyleGAN2 generator (EMA weights), imported by the GAN lab {config['lab']} from "
-            f"{_code_span(origin['file'])}, SHA-256 `{origin['sha256']}`. Nothing in that file was "
+            f"{_code_span(origin['file'])}, SHA-256 {_code_span(origin['sha256'])}. Nothing in that file was "
             f"executed. Networks: {networks}."
         )
         license_note = [

@@ -199,7 +199,7 @@ class TrainedGenerator(nn.Module):
 
     def _scale_of(self, truncation: float) -> float:
         """The factor on latents; 1 if the truncation applies to w, since the network normalizes z."""
-        return 1.0 if isinstance(self.network, StyleGANGenerator) else truncation
+        return 1.0 if self.network.normalizes_latents else truncation
 
     def _noise_of(self, noise: str, n: int, seed: int) -> str | list[Tensor]:
         """The noise of a call: const, none, or noise images [n, 1, h, w] of each layer."""

@@ -23,6 +23,8 @@ class Network(nn.Module):
     recipe: dict[str, Any]
     # number of codes in a generator's latents (InfoGAN)
     codes: int = 0
+    # whether a generator normalizes its latents: their length has no effect, and truncation needs w
+    normalizes_latents: ClassVar[bool] = False
     # floating-point buffers that EMA copies instead of averaging, because they are averages already
     copied_buffers: ClassVar[tuple[str, ...]] = ()
     # all subclasses by name

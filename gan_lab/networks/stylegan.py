@@ -54,6 +54,7 @@ class StyleGANGenerator(Network):
     """
 
     copied_buffers = ("mapping.w_avg",)
+    normalizes_latents = True
 
     def __init__(
         self,

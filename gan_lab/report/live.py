@@ -102,7 +102,7 @@ def trace(network: Network) -> tuple[graph.Graph, dict[str, Tensor]]:
 
 
 def draws_only_generated(run: Run) -> bool:
-    """Return True if the sample grids of a run's family show no real images."""
+    """Return True if the sample grids of a run's family show no real or reconstructed images."""
     family = find_family_class(str(run.values.get("family")))
     if family is None:
         return False
@@ -186,6 +186,8 @@ def _describe_latents(
         "seeds": seeds,
         # A prior with codes is not Gaussian, so latents are interpolated linearly.
         "straight": network.codes > 0,
+        # The page has no w, and shortens the latent: not the truncation of all generators.
+        "truncates": not network.codes and not network.normalizes_latents,
         "directions": [
             [round(x, 4) for x in row]
             for row in find_directions(traced, tensors, arguments["z_dim"]).tolist()

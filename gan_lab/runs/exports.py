@@ -49,6 +49,22 @@ def read_export(path: Path) -> dict[str, Any]:
         ) from None
 
 
+def read_source(path: Path) -> dict[str, str] | None:
+    """Read which StyleGAN2 snapshot an export was imported from; None if from none.
+
+    Args:
+        path: The path of its ``config.json``.
+
+    Returns:
+        The snapshot's file name and SHA-256, which are not trusted.
+    """
+    source = _read_config(path).get("source")
+    if not isinstance(source, dict):
+        return None
+    # in one line of the model card
+    return {key: " ".join(str(source.get(key, "unknown")).split()) for key in ("file", "sha256")}
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_EXPORT_CONFIG_BYTES:
         raise UserError(

@@ -494,9 +494,10 @@ class Run:
         return report.write([self], None if out is None else Path(out).expanduser(), overwrite)
 
     def published(self) -> Run:
-        """Return a view of this run for publication, which contains no absolute path.
+        """Return a view of this run for publication, which contains no path of this machine.
 
-        Paths are reduced to their last part, because they contain names of people and machines.
+        Absolute paths and values of path keys are reduced to their last part, because they contain
+        names of people and machines.
         ``path`` is unchanged, because images and checkpoints are read from it.
         """
         environment = [line.partition(" ")[2] for line in self.environment]
@@ -506,6 +507,12 @@ class Run:
             for text in texts
             if isinstance(text, str) and Path(text).is_absolute() and Path(text).name
         }
+        assignments = [word.partition("=") for word in self.command]
+        for key, text in [*self.values.items(), *((key, text) for key, _, text in assignments)]:
+            if key in loading.PATH_KEYS and isinstance(text, str):
+                relative = text.rstrip("/")
+                if "/" in relative:
+                    paths.add(relative)
         longest_first = sorted(paths, key=len, reverse=True)
         view = Run(self.path)
         view.shown_path = str(Path(*self.path.resolve().parts[-3:]))

@@ -85,16 +85,18 @@ def find_recorded_images(paths: Iterable[str]) -> set[str]:
 
 
 def shows_only_generated(record: Mapping[str, Any]) -> bool:
-    """Return True for the record of a sample grid without real images."""
+    """Return True for the record of a sample grid without real or reconstructed images."""
     sets = record.get("sets") or []
     return record.get("output") == "training grid" and set(sets) == {"generated"}
 
 
 def crop_generated(path: Path) -> Image.Image | None:
-    """Read a sample grid of a training without its columns of real images.
+    """Read a sample grid of a training without its columns of real or reconstructed images.
+
+    Reconstructions of an autoencoder, or after a cycle, are nearly copies of real images.
 
     Returns:
-        The grid; None if it shows no generated images, or has no record that says which are real.
+        The grid; None if it shows no generated images, or has no record of which they are.
     """
     record = read_record(path) or {}
     sets, tile, columns = (record.get(key) for key in ("sets", "tile", "columns"))

@@ -347,6 +347,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "study": {"STUDY": "optimum", "BUDGET": "quick", "WORKERS": "2", "ARGS": "--root elsewhere"},
     "book": {},
     "compare": {"RUN": f"{RUN} runs/gan/seed0", "ARGS": "--weights last"},
+    "explain": {"SCORE": "fd_digits", "ARGS": "kd_digits"},
     "runs": {"ROOT": "my runs", "ARGS": "--page"},
     "sweep": {"SWEEP": "cgan_lr", "WORKERS": "2", "TRIALS": "20", "BACKEND": "local",
               "STORAGE": "postgresql://host/trials", "ARGS": SEED},
@@ -564,6 +565,14 @@ def check_parameters(parameters: dict[str, Any], given: dict[str, str]) -> None:
         values = text.split() if name in ("ARGS", "RUN") else [text]
         for value in values:
             assert value.startswith("--") or value in passed, f"{name}={text}: {parameters}"
+
+
+def test_container_gets_what_labels_a_wandb_run(checkout: Checkout) -> None:
+    """``--env NAME`` passes a variable of the caller if it is set."""
+    (call,) = (call for call in checkout.make("docker-train", {"EXP": "cgan"}) if call[1] == "run")
+    passed = {call[i + 1] for i, word in enumerate(call) if word == "--env"}
+    names = ("API_KEY", "MODE", "BASE_URL", "PROJECT", "ENTITY", "TAGS", "NOTES")
+    assert {f"WANDB_{name}" for name in names} <= passed
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from playwright.sync_api import Error as PlaywrightError
 from torch import Tensor
 
 from gan_lab import load_generator, report
@@ -22,7 +23,7 @@ from gan_lab.images import save_grid, to_uint8, to_unit
 from gan_lab.inference import identification
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks import graph
-from gan_lab.report import live, run_page
+from gan_lab.report import embedding, live, run_page
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
@@ -37,6 +38,13 @@ ENGINE = (
 )
 PIXELS = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
 SET = "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }"
+FORBID_ADDRESSES = """
+    const replace = history.replaceState.bind(history);
+    history.replaceState = (state, unused, url) => {
+        if (url) throw new DOMException("forbidden");
+        replace(state, unused);
+    };
+"""
 SEEDS = 64
 browser = pytest.fixture(started, scope="module")
 
@@ -400,12 +408,45 @@ def test_address_opens_the_same_image_and_command_draws_it(
     answered(third)
     assert (pixels(third) == moved).all()
     assert (moved != image).any()
+    # between seeds no address opens the image; the address of another section stays
+    other.get_by_role("button", name="Keep as A").click()
+    other.locator("#live-seed").fill("6")
+    other.get_by_role("button", name="Keep as B").click()
+    answered(other)
+    assert other.url.endswith("#live?seed=6&class=4&truncation=0.5")
+    other.get_by_label("From A to B").fill("0.5")
+    answered(other)
+    assert other.url == page.as_uri()
+    other.locator("#live-seed").fill("6")
+    answered(other)
+    other.evaluate("location.hash = 'scores'")
+    other.wait_for_timeout(100)
+    answered(other)
+    assert other.url.endswith("#scores")
     # values that a page cannot have are ignored
     third.goto(page.as_uri() + "#live?seed=-1&class=99&truncation=x&d1=<b>")
     third.reload()
     answered(third)
     assert third.locator("#live-seed").input_value() == "0"
     context.close()
+
+
+@needs_chromium
+def test_page_of_stylegan2_has_no_truncation(
+    folders: dict[str, Path], page_of: Callable[[str], Path], browser: Any
+) -> None:
+    """It normalizes z, which the page shortens; the lab moves w."""
+    assert 'id="live-truncation"' in page_of("gan").read_text("utf-8")
+    assert 'id="live-truncation"' not in page_of("stylegan2").read_text("utf-8")
+    model, _ = live.describe_run(Run(folders["stylegan2"]))
+    assert model is not None
+    tab = browser.new_page()
+    tab.add_script_tag(content=embedding.render_script(model))
+    draw = "truncation => ganLab.draw(document.createElement('canvas'), { truncation })"
+    tab.evaluate(draw, 1)
+    with pytest.raises(PlaywrightError, match="truncation"):
+        tab.evaluate(draw, 0.5)
+    tab.close()
 
 
 @needs_chromium
@@ -498,8 +539,11 @@ def test_page_of_training_reloads_itself_and_keeps_its_controls(
     faults: list[str] = []
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.clock.install()
+    # as in browsers that forbid another address for a page from disk
+    tab.add_init_script(FORBID_ADDRESSES)
     tab.goto(page_path.as_uri())
     answered(tab)
+    tab.locator("#live-truncation").fill("0.5")
     tab.locator("button.class").nth(3).click()
     tab.locator("#live-seed").fill("5")
     tab.locator("input.direction").first.evaluate(SET, "1.5")
@@ -527,6 +571,7 @@ def test_page_of_training_reloads_itself_and_keeps_its_controls(
     assert tab.locator("#live-seed").input_value() == "5"
     assert tab.locator("button.class").nth(3).get_attribute("aria-pressed") == "true"
     assert tab.locator("input.direction").first.input_value() == "1.5"
+    assert tab.locator("#live-truncation").input_value() == "0.5"
     assert tab.locator("button.end").first.get_attribute("aria-pressed") == "true"
     assert tab.locator("#seen").inner_text() == "0"
     assert tab.locator("details").first.evaluate("each => each.open")

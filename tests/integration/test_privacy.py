@@ -6,7 +6,10 @@ import base64
 import io
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +17,11 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gan_lab.batches import Batch
 from gan_lab.config import loading
 from gan_lab.config.schema import DataConfig
 from gan_lab.images import save_grid
+from gan_lab.training.callbacks.sample_grids import SampleGrids
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.utils.provenance import crop_generated, read_record, save_png
 from tests.helpers import processes
@@ -152,3 +157,27 @@ def test_tracker_without_reals_skips_what_it_does_not_know(tmp_path: Path) -> No
     save_grid(images, 6, path, record={**grid, "sets": ["real"]})
     assert crop_generated(path) is None
     assert read_record(path) is not None
+
+
+def test_reconstructions_in_grids_are_not_sent(tmp_path: Path) -> None:
+    """A near copy of a photo is neither real, pixel by pixel, nor generated."""
+    photos, samples = torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
+    data: Any = SimpleNamespace(grid_batch=lambda **_: (Batch(photos), 2), class_names=[])
+    progress: Any = SimpleNamespace(images=16, iteration=1, iterations=2)
+    ema: Any = SimpleNamespace(applied_here=lambda _: nullcontext())
+    family: Any = SimpleNamespace(
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        sample_grid=lambda batch, _: [batch.images, batch.images + 0.01, samples],
+        reconstructed_sets=(1,),
+    )
+    (tmp_path / "samples").mkdir()
+    SampleGrids(tmp_path, 1, 1, data, False, 0, ema, progress).write(family)
+    (path,) = (tmp_path / "samples").iterdir()
+    record = read_record(path)
+    assert record is not None
+    assert record["sets"] == ["real", "reconstructed", "generated"]
+    cropped = crop_generated(path)
+    assert cropped is not None
+    # dark padding and white samples, no gray of a photo
+    assert {level for _, level in cropped.convert("L").getcolors() or []} == {64, 255}

@@ -186,6 +186,10 @@ def test_outputs_and_picture_go_both_ways_and_back() -> None:
     ]
     for shown, image in zip(picture, there_and_back, strict=True):
         assert torch.equal(shown, image)
+    # near copies of held-out images
+    cycled, back_cycled = (picture[i] for i in family.reconstructed_sets)
+    assert torch.equal(cycled, expected["cycled"])
+    assert torch.equal(back_cycled, expected["back_cycled"])
 
 
 def test_data_that_do_not_suit_it_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -264,6 +265,17 @@ def test_published_has_no_absolute_path(tmp_path: Path) -> None:
     assert view.data_description == "images of my photos"
     assert (view.scores, view.history, view.path) == (run.scores, run.history, folder)
     assert run.values["data.root"] == str(photos)  # the run itself keeps its paths
+
+
+def test_published_has_no_folder_of_a_relative_path(tmp_path: Path) -> None:
+    folder = written_run(tmp_path / "r", "data.root=../clients/alice/", "run.root=shared/bob/runs")
+    (folder / "command.txt").write_text("gan-lab train cgan data.root=../clients/old/alice\n")
+    edit_summary(folder, data="images of ../clients/alice")
+    view = Run(folder).published()
+    everything = [view.values, view.command, view.summary, view.settings, view._repr_html_()]
+    assert not re.search("clients|shared", repr(everything))
+    assert view.command == ["train", "cgan", "data.root=alice"]
+    assert view.data_description == "images of alice"
 
 
 # -------------------------------------------------------------------------------------------------

@@ -84,9 +84,12 @@ def test_imported_generator_makes_the_same_images(snapshot: Path, tmp_path: Path
     inputs = {"z": z, "y": torch.eye(2)[labels]}
     made = graph.run_graph(config["networks"]["generator"]["graph"], weights, inputs)
     torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
-    card = (out / "README.md").read_text()
-    assert hash_snapshot(snapshot) in card
-    assert "under the license of their authors" in card
+    # also in an export of the export
+    again = export(out, tmp_path / "again")
+    for folder in (out, again):
+        card = (folder / "README.md").read_text()
+        assert hash_snapshot(snapshot) in card
+        assert "under the license of their authors" in card
 
 
 @pytest.mark.skipif(not AUTHORS.is_dir(), reason=f"{AUTHORS} is not part of the repository")

@@ -155,6 +155,7 @@ def test_reconstructions_come_from_the_posteriors_mean_and_samples_from_the_prio
     assert one.keys() == set(family.output_names)
     shown = [real.images, one["reconstructed"], one["generated"]]
     assert all(torch.equal(a, b) for a, b in zip(picture, shown, strict=True))
+    assert [picture[i] is picture[1] for i in family.reconstructed_sets] == [True]
 
 
 def test_the_encoder_is_rebuilt_from_its_recipe_and_reads_its_features() -> None:

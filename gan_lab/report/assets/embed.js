@@ -9,6 +9,7 @@ const latents = model.z ? engine.floats(model.z, false) : null;
 function draw(canvas, { seed = 0, label = 0, truncation = 1 } = {}) {
   if (!latents) throw new Error("this network translates images: use ganLab.translate");
   if (!(Number.isInteger(seed) && seed >= 0 && seed < model.seeds)) throw new Error(`seed ${seed} is out of range: it must be from 0 to ${model.seeds - 1}`);
+  if (truncation !== 1 && !model.truncates) throw new Error(`truncation ${truncation} does not apply to this network in a page: omit it`);
   const size = latents.length / model.seeds, z = latents.slice(seed * size, (seed + 1) * size).map((x) => truncation * x);
   const inputs = { z: engine.tensor([1, size], z) };
   if (classes.length) {

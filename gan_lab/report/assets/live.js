@@ -228,13 +228,21 @@
         about.textContent = isCommand ? "The command that draws this image" : "No command draws this image: it is between seeds, or moved along a direction";
       }
       if (!used) return;
+      // An image between seeds has no address; one of another section stays.
+      if (number === null) {
+        if (location.hash.startsWith("#live?")) address(location.pathname + location.search);
+        return;
+      }
       const shared = new URLSearchParams();
-      if (number !== null) shared.set("seed", number);
+      shared.set("seed", number);
       if (classes.length) shared.set("class", state.label);
       if (share !== 1) shared.set("truncation", share);
       sliders.forEach((slider, k) => { if (Number(slider.value)) shared.set(`d${k + 1}`, slider.value); });
-      // Some browsers forbid it for a page from disk.
-      try { history.replaceState(history.state, "", `#live?${shared}`); } catch { /* The address stays as it is. */ }
+      address(`#live?${shared}`);
+    }
+    // Some browsers forbid it for a page from disk.
+    function address(url) {
+      try { history.replaceState(history.state, "", url); } catch { /* The address stays as it is. */ }
     }
     function restore() {
       if (!location.hash.startsWith("#live?")) return;
@@ -246,7 +254,13 @@
       section.scrollIntoView();
     }
     restore();
-    addEventListener("hashchange", () => { restore(); draw(); fill(); });
+    // A link to another section stays in the address, which drawing would replace.
+    addEventListener("hashchange", () => {
+      if (!location.hash.startsWith("#live?")) return;
+      restore();
+      draw();
+      fill();
+    });
     save?.addEventListener("click", async () => {
       const { seed: number, ...others } = settings(), record = { output: "page image", ...models[0].record, ...others };
       if (number !== null && !isMoved()) record.seed = number;
@@ -261,7 +275,7 @@
     const plain = (latents) => latents && latents.map((z) => [...z]);
     keep("latents", () => ({
       seed: seed.value, label: state.label, base: plain(state.base), ends: state.ends.map(plain), way: way.value,
-      directions: sliders.map((slider) => slider.value), first, walk: timer && { from, share },
+      directions: sliders.map((slider) => slider.value), truncation: truncation?.value, first, walk: timer && { from, share },
     }), (saved) => {
       state.label = saved.label;
       press(classes, classes[saved.label]);
@@ -271,6 +285,7 @@
       way.disabled = !state.ends.every(Boolean);
       way.value = saved.way;
       sliders.forEach((slider, k) => { slider.value = saved.directions[k] ?? 0; });
+      if (truncation) truncation.value = saved.truncation ?? 1;
       seed.value = saved.seed;
       first = saved.first;
       if (saved.walk && !still.matches) {

@@ -113,15 +113,25 @@ class SampleGrids(FamilyCallback):
             self.schedule.adapt(iteration, iteration_s, self.cost_s)
         return is_due or self.progress.has_crossed(self.evaluate_every)
 
-    def describe(self, images: Tensor, sets: int, columns: int) -> dict[str, Any]:
-        """Describe a grid for its record: which of its columns show real images.
+    def describe(
+        self, images: Tensor, sets: int, columns: int, reconstructed: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Describe a grid for its record: which columns are real, reconstructed or generated.
 
         Args:
             images: The images of ``interleave`` on the CPU.
             sets: Number of interleaved sets.
             columns: Images in a row.
+            reconstructed: Indices of the sets that reconstruct real images.
         """
-        kinds = ["real" if self._are_real(images[i::sets]) else "generated" for i in range(sets)]
+        kinds = [
+            "real"
+            if self._are_real(images[i::sets])
+            else "reconstructed"
+            if i in reconstructed
+            else "generated"
+            for i in range(sets)
+        ]
         return {
             "output": "training grid",
             "run": name_run(self.folder),
@@ -157,7 +167,7 @@ class SampleGrids(FamilyCallback):
         images = images.cpu()
         # the check that stops a diverged training comes later than some grids
         if images.isfinite().all():
-            record = self.describe(images, len(sets), columns)
+            record = self.describe(images, len(sets), columns, family.reconstructed_sets)
             save_grid(images, columns, path, self.rows, record)
             for tracker in self.trackers:
                 tracker.log_image("samples", path, self.progress.images)
