@@ -76,7 +76,7 @@ def test_list_runs_agrees_with_run(root: Path) -> None:
         # none is last, and cgan has a higher distance than dcgan
         ("", "score", ["dcgan", "cgan", "wgan", "gan"]),
         ("", "alerts", ["cgan", "dcgan", "wgan", "gan"]),
-        # a grid tells how far the run without metrics is; nothing tells it of the damaged one
+        # the run without metrics has a grid; the progress of the damaged one is unknown
         ("", "images", ["cgan", "dcgan", "gan", "wgan"]),
         ("", "status", ["wgan", "cgan", "dcgan", "gan"]),
         ("finished", "name", ["cgan"]),
