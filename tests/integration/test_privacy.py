@@ -7,6 +7,8 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gan_lab.config import loading
 from gan_lab.config.schema import DataConfig
 from gan_lab.images import save_grid
+from gan_lab.report.pictures import write_generated
+from gan_lab.training.callbacks.sample_grids import SampleGrids
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.utils.provenance import crop_generated, read_record, save_png
 from tests.helpers import processes
@@ -152,3 +156,22 @@ def test_tracker_without_reals_skips_what_it_does_not_know(tmp_path: Path) -> No
     save_grid(images, 6, path, record={**grid, "sets": ["real"]})
     assert crop_generated(path) is None
     assert read_record(path) is not None
+
+
+def test_grid_narrower_than_its_columns_is_cropped(tmp_path: Path) -> None:
+    """A grid of few images records the columns that it has; a record that does not fit is left out."""
+    grids: Any = SimpleNamespace(
+        folder=tmp_path / "gan" / "r",
+        progress=SimpleNamespace(images=16),
+        _are_real=lambda images: bool(images.flatten()[0] == 0),
+    )
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8) % 2
+    path = tmp_path / "000000016.png"
+    record = SampleGrids.describe(grids, images, 2, 8)
+    save_grid(images, 8, path, record=record)
+    cropped = crop_generated(path)
+    assert cropped is not None
+    assert cropped.width == 2 * 10 + 2
+    assert np.asarray(cropped)[2:10, 2:10].min() == 255
+    save_grid(images, 8, path, record={**record, "columns": 8})
+    assert write_generated([(16, path)], tmp_path, only_generated=False) == []

@@ -126,7 +126,8 @@ class SampleGrids(FamilyCallback):
             "output": "training grid",
             "run": name_run(self.folder),
             "images": self.progress.images,
-            "columns": columns,
+            # a grid of fewer images than columns is narrower
+            "columns": min(columns, len(images)),
             "tile": list(images.shape[-2:]),
             "sets": kinds,
         }
