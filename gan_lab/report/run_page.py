@@ -52,7 +52,7 @@ class Training:
         total: The budget in images.
         stage: What the training does, such as "Training".
         left: The time left as text; may be empty.
-        next_s: Seconds until the page is written again.
+        next_s: Estimated seconds until the page is written again.
     """
 
     images: int
