@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import torch
 
 from gan_lab.images import Batch, save_grid
+from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import name_run
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
@@ -23,7 +24,7 @@ def reconstruct(
     family, batch = _load_held_out(folder, n, overrides, weights)
     reconstructed = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
     pairs = torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1)
-    record = {"output": "reconstruction", "run": name_run(folder), "weights": "best", "n": n}
+    record = {"output": "reconstruction", **_describe_source(folder, weights), "n": n}
     save_grid(pairs, 8, out, record=record)
 
 
@@ -49,7 +50,7 @@ def interpolate(
     z, _ = family.encoder(batch.images)
     share = torch.linspace(0, 1, steps, device=z.device).view(1, -1, 1)
     latents = z[:-1].unsqueeze(1) * (1 - share) + z[1:].unsqueeze(1) * share
-    record = {"output": "test interpolation", "run": name_run(folder), "weights": "best", "n": n}
+    record = {"output": "test interpolation", **_describe_source(folder, weights), "n": n}
     images = family.generator(latents.flatten(0, 1))
     save_grid(images, steps, out, record={**record, "steps": steps})
 
@@ -65,3 +66,11 @@ def _load_held_out(
         )
     (batch,) = restored.data.reference(n, size=n)
     return family, batch.to_device(family.device, family.dtype)
+
+
+def _describe_source(folder: Path, weights: str) -> dict[str, Any]:
+    """Describe the weights for the record of an image."""
+    with warnings.catch_warnings():
+        # restoring the run has warned already
+        warnings.filterwarnings("ignore", message=r".* has no best\.ckpt")
+        return load_ema_networks(folder, weights).describe_source()

@@ -17,7 +17,7 @@ from gan_lab import __version__
 from gan_lab.inference import model_card, onnx_export
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
-from gan_lab.runs.ema_networks import load_ema_networks
+from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.runs.exports import CARD, CONFIG, FORMAT, read_source
 from gan_lab.runs.run import Run
 from gan_lab.runs.snapshots import hash_snapshot, is_snapshot
@@ -34,7 +34,7 @@ def export(
     also: str = "safetensors",
     weights: str = "best",
     overwrite: bool = True,
-    attach: Callable[[Path], Sequence[str]] | None = None,
+    attach: Callable[[Path, EMANetworks], Sequence[str]] | None = None,
 ) -> Path:
     """Write the EMA networks of a run into a folder, for use without the lab; return the folder.
 
@@ -49,7 +49,8 @@ def export(
             ``onnx``.
         weights: Of a run folder: best, last, raw or a number of training images.
         overwrite: Replace an earlier export.
-        attach: Writes more files into a folder, and returns their names for the card.
+        attach: Writes more files of the loaded networks into a folder, and returns their names for
+            the card.
 
     Raises:
         UserError: There is no checkpoint or no such format, or ``out`` contains other files.
@@ -91,8 +92,10 @@ def export(
             elif is_export and (source := read_source(loaded.checkpoint)):
                 # the license of the weights stays that of their authors
                 written["source"] = source
-            attachments = attach(unfinished) if attach else ()
-            write_text(unfinished / CARD, model_card.text(written, also, attachments))
+            attachments = attach(unfinished, loaded) if attach else ()
+            write_text(
+                unfinished / CARD, model_card.text(written, also, attachments, loaded.is_raw)
+            )
             written["files"] = output.hash_files(unfinished)
             write_text(unfinished / CONFIG, json.dumps(written))
             output.replace_folder(unfinished, out, earlier)

@@ -205,7 +205,9 @@ def find_run(record: Record, path: Path, root: Path) -> tuple[str, list[str], st
         others = sorted((folder / "checkpoints").glob("[!.]*.ckpt"))
         for checkpoint in dict.fromkeys([*([best] if best else []), *others]):
             if _compute_digest(checkpoint) == digest:
-                return str(folder if checkpoint == best else checkpoint), [], ""
+                # some commands take only run folders
+                options = [] if checkpoint == best else ["--weights", checkpoint.stem]
+                return str(folder), options, ""
     note = f"The weights of {folders[0]} have changed since: images will differ"
     return str(folders[0]), [], note
 

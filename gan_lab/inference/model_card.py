@@ -61,11 +61,16 @@ def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str
     return lines.replace("INPUTS", "{" + inputs + "}")
 
 
-def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> str:
+def text(
+    config: dict[str, Any], also: str, attachments: Sequence[str] = (), is_raw: bool = False
+) -> str:
     """Write the card in Markdown, with the front matter that model hubs read.
 
-    ``also``: the format in addition to the weights; ``attachments``: names of pictures and of the
-    page.
+    Args:
+        config: The content of ``config.json``.
+        also: The format in addition to the weights.
+        attachments: Names of pictures and of the page.
+        is_raw: Whether the weights are the raw ones, without EMA.
     """
     name = next(iter(config["networks"]))
     scores = [
@@ -79,8 +84,9 @@ def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> 
         # of a static Space; the title is a JSON string, which is YAML too
         front_matter += [f"title: {json.dumps(Path(config['experiment']).stem)}", "sdk: static"]
     networks = ", ".join(f"`{each}`" for each in config["networks"])
+    kind = "raw weights (without EMA)" if is_raw else "EMA weights"
     about = (
-        f"A generative adversarial network of the GAN lab {config['lab']}: EMA weights after "
+        f"A generative adversarial network of the GAN lab {config['lab']}: {kind} after "
         f"{config['iteration']:,} iterations{source}. Networks: {networks}."
     )
     license_note = []

@@ -14,6 +14,7 @@ from gan_lab.inference.export import export
 from gan_lab.inference.model_card import PAGE
 from gan_lab.report import embedding, live, pictures, run_page
 from gan_lab.runs import hub
+from gan_lab.runs.ema_networks import EMANetworks
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError, first_line, import_extra
 from gan_lab.utils.files import write_text
@@ -67,13 +68,13 @@ def write(
 ) -> None:
     """Write the export of a run with its last grid, its page, and a card that shows them."""
 
-    def attach(unfinished: Path) -> list[str]:
+    def attach(unfinished: Path, networks: EMANetworks) -> list[str]:
         opened = Run(run).published()
         attachments = []
         if attach_grid(opened, unfinished / PICTURE, reals):
             attachments.append(PICTURE)
         if page:
-            text, model = run_page.render_site(opened, reals)
+            text, model = run_page.render_site(opened, reals, networks)
             write_text(unfinished / PAGE, text, errors="replace")
             attachments.append(PAGE)
             if model:

@@ -89,8 +89,8 @@ def write_generated(
             elif picture := crop_generated(path):
                 picture.save(folder / path.name)
                 written.append((images, folder / path.name))
-        # a damaged file is left out
-        except (OSError, SyntaxError, Image.DecompressionBombError):
+        # a damaged file, or one whose record does not fit, is left out
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue
     return written
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("gan_lab")
 # seconds after which the page of a running training reloads itself, if another process wrote it
 RELOAD_S = 30.0
+# only in the page of a running training, see run.html
+LIVE_MARK = b' id="training">'
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -50,7 +52,7 @@ class Training:
         total: The budget in images.
         stage: What the training does, such as "Training".
         left: The time left as text; may be empty.
-        next_s: Seconds until the page is written again.
+        next_s: Estimated seconds until the page is written again.
     """
 
     images: int
@@ -77,6 +79,22 @@ def write_live(folder: Path, networks: EMANetworks | None, training: Training) -
     with OutputFiles(default_path=True).write(page) as unfinished:
         write_text(unfinished, text, errors="replace")
     return page
+
+
+def is_live(folder: Path) -> bool:
+    """Return whether the page of a run is that of a running training, which reloads itself."""
+    try:
+        return LIVE_MARK in (folder / "report.html").read_bytes()
+    except OSError:
+        return False
+
+
+def is_outdated(folder: Path) -> bool:
+    """Return whether the page of a finished run is missing, or older than its scores."""
+    page = folder / "report.html"
+    if not page.is_file() or is_live(folder):
+        return True
+    return page.stat().st_mtime < (folder / "summary.json").stat().st_mtime
 
 
 def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: bool = True) -> Path:
@@ -146,19 +164,22 @@ def render_runs(folders: Sequence[Path | Run], reals: bool = True) -> str:
     return render("comparison.html", **collect_comparison_values(runs))
 
 
-def render_site(folder: Path | Run, reals: bool = False) -> tuple[str, dict[str, Any] | None]:
+def render_site(
+    folder: Path | Run, reals: bool = False, networks: EMANetworks | None = None
+) -> tuple[str, dict[str, Any] | None]:
     """Render the page of a run for publication.
 
     Args:
         folder: The run.
         reals: Whether the page shows real images.
+        networks: The published networks; by default those of the best checkpoint.
 
     Returns:
         The page, and the description of its networks; None if it has none.
     """
     (run,) = _open_runs([folder])
     _skip_damaged_results(run)
-    values = collect_values(run, reals=reals)
+    values = collect_values(run, networks, reals=reals)
     return render("run.html", **values), next(iter(values["models"]), None)
 
 

@@ -120,8 +120,12 @@ def find_checkpoint(run: Path, weights: str = "best") -> Path:
                     stacklevel=2,
                 )
     if not path.is_file():
-        is_run = (run / "config.yaml").is_file()
-        remedy = "Train the run first" if is_run else suggest_runs(run)
+        if not (run / "config.yaml").is_file():
+            remedy = suggest_runs(run)
+        elif any((run / "checkpoints").glob("[!.]*.ckpt")):
+            remedy = "Weights are best, last, raw, or a number of training images"
+        else:
+            remedy = "Train the run first"
         raise UserError(f"There is no checkpoint {path}. {remedy}")
     return path
 

@@ -34,13 +34,18 @@ RUN_FILES = frozenset(
 # of commands such as ``sample``.
 PATTERNS = {
     "": re.compile(
-        r"(sample|walk\d+|code\d+|reconstruct|interpolate)-n\d+[\w.=,-]*\.png|project\.(png|json)"
+        r"(sample|walk\d+|code\d+|mix\d+-\d+-layers\d+-?\d*|reconstruct|interpolate)"
+        r"-n\d+[\w.=,-]*\.png|project(-(last|raw|\d+|best-\w+))?\.(png|json)"
     ),
     "samples": re.compile(r"\d+\.png"),
     "checkpoints": re.compile(r"(iteration-\d+|last|best(-.+)?|new)\.ckpt"),
 }
 # Folders of trackers, which choose the names of their files.
 TRACKER_FOLDERS = ("wandb", "tensorboard")
+# Temporary files of atomic writes, also nested ones, and folders of exports: a killed process
+# leaves them behind.
+UNFINISHED = re.compile(r"\.{1,2}gan-lab-[0-9a-f]+(\.\w+)?")
+UNFINISHED_FOLDER = re.compile(r"\.gan-lab-[0-9a-f]{16}")
 # Files that operating systems and editors leave in every folder.
 LITTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.nfs\w+", re.IGNORECASE)
 
@@ -82,7 +87,10 @@ def find_foreign(run: Path, inside: str = "") -> Iterator[Path]:
     unchanged = list_unchanged(folder, records)
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.is_symlink():
-            if inside or child.name not in TRACKER_FOLDERS:
+            is_known = UNFINISHED_FOLDER.fullmatch(child.name) or (
+                not inside and child.name in TRACKER_FOLDERS
+            )
+            if not is_known:
                 yield from find_foreign(run, os.path.join(inside, child.name))
         elif child.name in records:
             if child.name not in unchanged:
@@ -93,7 +101,7 @@ def find_foreign(run: Path, inside: str = "") -> Iterator[Path]:
 
 def _is_known(name: str, inside: str) -> bool:
     """Return whether a file without a record has a name that the lab uses, or is litter."""
-    if name == MANIFEST or name.startswith(".gan-lab-") or LITTER.fullmatch(name):
+    if name == MANIFEST or UNFINISHED.fullmatch(name) or LITTER.fullmatch(name):
         return True
     # An atomic write leaves a file with a leading dot if the process is killed.
     name = name.removeprefix(".")

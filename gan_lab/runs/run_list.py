@@ -96,7 +96,9 @@ def describe_run(folder: Path, locked: frozenset[int] = frozenset()) -> ListedRu
             changed=changed,
             grid=run.grids[-1][1] if run.grids else None,
         )
-    except UserError as error:
+    except Exception as error:
+        # One unreadable run, or one that is being deleted, must not hide the others: files without
+        # permission, and valid JSON of another type than expected.
         return ListedRun(folder, name, changed=changed, problem=first_line(error))
 
 

@@ -36,7 +36,8 @@ def find_run_folders(root: Path, depth: int | None = None) -> Iterator[Path]:
 
 def is_run_folder(folder: Path) -> bool:
     """Return True for the folder of a run, which may be damaged."""
-    return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
+    # False in a folder that must not be read, where methods of Path raise PermissionError
+    return os.path.isfile(folder / "config.yaml") and os.path.isdir(folder / "checkpoints")
 
 
 def suggest_runs(folder: Path) -> str:

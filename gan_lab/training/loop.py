@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -71,7 +72,7 @@ def train(
     finished = None if config.run.overwrite else run.finished(config)
     if finished:
         # The run was killed between its evaluation and its report.
-        if rank() == 0 and not (run.path / "report.html").is_file():
+        if rank() == 0 and report.is_outdated(run.path):
             report.write_or_warn([run.path])
         announce(
             f"{run.path} is already finished ({finished.images:,} images). Train longer: "
@@ -180,6 +181,12 @@ def fit_and_conclude(built: Experiment, path: Path | None) -> int:
         if caught == signal.SIGTERM:
             tracker.mark_preempted()
         tracker.finish(code)
+    # Last, because the scheduler may kill a preempted job soon: then only the page is lost.
+    if caught and report.is_live(built.run.path):
+        with warnings.catch_warnings():
+            # before the first evaluation the page has the newest checkpoint
+            warnings.filterwarnings("ignore", message=r".* has no best\.ckpt")
+            report.write_or_warn([built.run.path])
     if diverged:
         report.write_or_warn([built.run.path])
         raise UserError(explain_divergence(built, diverged))

@@ -32,6 +32,8 @@ DRAWN = {
     "last checkpoint": "sample {gan}/checkpoints/last.ckpt -n 2",
     "raw weights": "sample {gan} -n 2 --weights raw",
     "last weights": "reconstruct {vaegan} -n 2 --weights last",
+    "raw reconstruction": "reconstruct {vaegan} -n 2 --weights raw",
+    "raw interpolation": "interpolate {vaegan} -n 2 --steps 3 --weights raw",
     "codes": "sample {infogan} -n 10 --code 1 --seed 1",
     "reconstruction": "reconstruct {vaegan} -n 2",
     "test interpolation": "interpolate {vaegan} -n 2 --steps 3",
@@ -127,7 +129,7 @@ def test_identify_finds_checkpoint_export_and_changed_weights(
     shutil.copy(last, best)
     shutil.move(tmp_path / "old.ckpt", last)
     _, lines = call(["identify", picture], capsys, monkeypatch)
-    assert shlex.split(lines[-1])[2] == "runs/gan/r/checkpoints/last.ckpt"
+    assert lines[-1] == "gan-lab sample runs/gan/r --n 1 --seed 0 --weights last"
     shutil.copy(best, last)
     _, lines = call(["identify", picture], capsys, monkeypatch)
     assert "have changed since: images will differ" in lines[-2]

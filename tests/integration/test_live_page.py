@@ -30,6 +30,7 @@ from gan_lab.runs.run import Run
 from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
 from tests.helpers.folders import run_folder
+from tests.helpers.reports import written_run
 
 ENGINE = (
     (run_page.ASSETS / "engine.js")
@@ -592,6 +593,28 @@ def test_page_of_training_reloads_itself_and_keeps_its_controls(
     assert tab.locator("#training").count() == 0
     context.close()
     assert faults == []
+
+
+@needs_chromium
+def test_page_of_slow_training_is_late_after_twice_its_interval(
+    tmp_path: Path, browser: Any
+) -> None:
+    """A page each hour is reloaded more often, and does not say that the training has stopped."""
+    folder = written_run(tmp_path / "run", ended=False)
+    page = report.write_live(folder, None, run_page.Training(128, 256, "Training", "", 3600.0))
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.clock.install()
+    tab.goto(page.as_uri())
+    about = tab.locator("#about-updates")
+    for _ in range(3):
+        with tab.expect_navigation():
+            tab.clock.fast_forward(400_000)
+        assert "Updated at" in about.inner_text()
+    with tab.expect_navigation():
+        tab.clock.fast_forward(7_200_000)
+    assert "No update since" in about.inner_text()
+    context.close()
 
 
 @needs_chromium

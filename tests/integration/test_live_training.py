@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import time
 import warnings
 from collections.abc import Callable
@@ -78,6 +80,33 @@ def test_watched_training_has_the_weights_of_an_unwatched_one(
     assert len(set(weights)) == len(weights)
     assert all(page["reload"] for page in pages)
     assert read_data(watched / "report.html")["reload"] is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_page_of_stopped_training_does_not_reload(
+    number: signal.Signals, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a signal the page is that of an unfinished run, and the exit code is the signal's."""
+    watch_everything(monkeypatch)
+    write_live = gan_lab.report.write_live
+    pages: list[bool] = []
+
+    def write_and_stop(folder: Path, *arguments: Any) -> Path:
+        page = write_live(folder, *arguments)
+        # a second Ctrl-C would stop immediately
+        if not pages:
+            os.kill(os.getpid(), number)
+        pages.append(gan_lab.report.is_live(folder))
+        return page
+
+    monkeypatch.setattr(gan_lab.report, "write_live", write_and_stop)
+    overrides = small("gan", tmp_path, data_root, "run.images=128", "run.id=stopped")
+    assert loop.train(loading.load("gan", overrides), overrides) == 128 + number
+    folder = tmp_path / "gan" / "stopped"
+    assert pages
+    assert all(pages)
+    assert not gan_lab.report.is_live(folder)
+    assert read_data(folder / "report.html")["reload"] is None
 
 
 def test_error_of_page_stops_no_training(

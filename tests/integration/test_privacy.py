@@ -21,6 +21,7 @@ from gan_lab.batches import Batch
 from gan_lab.config import loading
 from gan_lab.config.schema import DataConfig
 from gan_lab.images import save_grid
+from gan_lab.report.pictures import write_generated
 from gan_lab.training.callbacks.sample_grids import SampleGrids
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.utils.provenance import crop_generated, read_record, save_png
@@ -181,3 +182,22 @@ def test_reconstructions_in_grids_are_not_sent(tmp_path: Path) -> None:
     assert cropped is not None
     # dark padding and white samples, no gray of a photo
     assert {level for _, level in cropped.convert("L").getcolors() or []} == {64, 255}
+
+
+def test_grid_narrower_than_its_columns_is_cropped(tmp_path: Path) -> None:
+    """A grid of few images records the columns that it has; a record that does not fit is left out."""
+    grids: Any = SimpleNamespace(
+        folder=tmp_path / "gan" / "r",
+        progress=SimpleNamespace(images=16),
+        _are_real=lambda images: bool(images.flatten()[0] == 0),
+    )
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8) % 2
+    path = tmp_path / "000000016.png"
+    record = SampleGrids.describe(grids, images, 2, 8)
+    save_grid(images, 8, path, record=record)
+    cropped = crop_generated(path)
+    assert cropped is not None
+    assert cropped.width == 2 * 10 + 2
+    assert np.asarray(cropped)[2:10, 2:10].min() == 255
+    save_grid(images, 8, path, record={**record, "columns": 8})
+    assert write_generated([(16, path)], tmp_path, only_generated=False) == []

@@ -23,6 +23,7 @@ from gan_lab.inference import publish as publishing
 from gan_lab.inference.export import FORMATS
 from gan_lab.inference.publish import publish
 from gan_lab.inference.translation import TrainedTranslator
+from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.training.warm_start import find_start
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import PACKAGE
@@ -102,6 +103,23 @@ def test_published_folder_has_export_page_picture_and_card(
     (folder / "mine.png").touch()
     with pytest.raises(ValueError, match=r"is not empty: mine\.png is not output of gan-lab"):
         publish(run, str(folder))
+
+
+@pytest.mark.parametrize("weights", ["last", "raw"])
+def test_published_page_and_card_have_chosen_weights(
+    weights: str, data_root: Path, tmp_path: Path
+) -> None:
+    """The page, its script and the export are of one checkpoint, and the card names its kind."""
+    run = run_folder("gan", tmp_path / "gan", data_root)
+    folder = tmp_path / "out"
+    publish(run, str(folder), weights=weights)
+    chosen = load_ema_networks(run, weights).describe_source()
+    for name in PAGE_FILES:
+        assert chosen["digest"] in (folder / name).read_text(encoding="utf-8")
+    assert load_ema_networks(folder).compute_digest() == chosen["digest"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    kind = "raw weights (without EMA)" if weights == "raw" else "EMA weights"
+    assert f": {kind} after 2 iterations" in card
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from gan_lab.training.callbacks import grid_schedule
 from gan_lab.training.callbacks.grid_schedule import GridSchedule
+from gan_lab.training.callbacks.live_page import LivePage
+from gan_lab.training.callbacks.sample_grids import SampleGrids
 
 
 def draw(
@@ -85,3 +90,42 @@ def test_schedule_of_late_start_soon_reaches_interval() -> None:
     times = [seconds for _, seconds in draw(schedule, 1_060_000, 0.01, begin=1_000_000)]
     assert times[0] < 1.1
     assert times[1] < 2 * 0.01 * 2_000_000 / grid_schedule.MAX_GRIDS + 1
+
+
+def test_count_until_next_is_the_gap_of_the_grids() -> None:
+    """While grids double, and at the interval of a training of days, which is far above 30 s."""
+    schedule = GridSchedule(300_000)
+    assert schedule.count_until_next(0) == 0
+    announced: dict[int, int] = {}
+    for iteration in range(1, 20_000):
+        if schedule.is_due(iteration, float(iteration)):
+            schedule.adapt(iteration, 1.0, 0.0)
+            announced[iteration] = schedule.count_until_next(iteration)
+    drawn = list(announced)
+    assert [later - earlier for earlier, later in pairwise(drawn)] == list(announced.values())[:-1]
+    assert schedule.interval >= 1500
+
+
+@pytest.mark.parametrize(
+    ("cost_s", "speed", "next_s"),
+    [(0.0, 16.0, 2048.0), (0.0, 0.0, 30.0), (1e9, 16.0, 250_000.0)],
+    ids=["interval of the grids", "unknown speed", "no time for another page"],
+)
+def test_live_page_announces_next_page_by_schedule(
+    cost_s: float, speed: float, next_s: float
+) -> None:
+    """A page of a long training must not say after a minute that the training has stopped."""
+    grids: Any = SampleGrids.__new__(SampleGrids)
+    grids.grid_every, grids.evaluate_every = None, 10**9
+    grids.schedule = GridSchedule(300_000)
+    grids.schedule.first, grids.schedule.interval = 1, 2048
+    grids.progress = SimpleNamespace(
+        images=20_480 * 16, iteration=20_480, iterations=300_000, batch_size=16, spent=False
+    )
+    time_left: Any = SimpleNamespace(training_s=250_000.0, images_per_s=speed)
+    page = LivePage(Path(), [], Any, grids.progress, grids, time_left)  # type: ignore[arg-type]
+    page.cost_s = cost_s
+    assert page._describe().next_s == next_s
+    grids.grid_every = 6400
+    if speed and not cost_s:
+        assert page._describe().next_s == (6400 - 20_480 * 16 % 6400) / speed

@@ -433,3 +433,25 @@ def test_report_error_does_not_fail_training(
     monkeypatch.setattr(report.run_page, "write", fail)
     with pytest.warns(UserWarning, match="The report was not written: no space"):
         loop.conclude(built, 1.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", ["live", "old", "missing", "recent"])
+def test_finished_run_replaces_outdated_page(state: str, tmp_path: Path) -> None:
+    """A training was killed between its evaluation and its report; the command is repeated."""
+    words = [f"run.root={tmp_path}", "run.id=r"]
+    experiment = loading.load("cgan", ["data.batch_size=16", "run.images=256", *words])
+    folder = written_run(tmp_path / "cgan" / "r", *words)
+    page = folder / "report.html"
+    training = run_page.Training(128, 256, "Training", "", 30.0)
+    report.write_live(folder, None, training)
+    assert report.is_live(folder)
+    if state != "live":
+        report.write([folder])
+    if state == "old":
+        os.utime(page, (1000, 1000))
+    if state == "missing":
+        page.unlink()
+    inode = page.stat().st_ino if page.exists() else None
+    assert loop.train(experiment, words) == 0
+    assert not report.is_live(folder)
+    assert (page.stat().st_ino == inode) == (state == "recent")

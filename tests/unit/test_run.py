@@ -379,3 +379,11 @@ def test_arm_argument_that_is_no_number_is_named() -> None:
         arm.number("spread")
     with pytest.raises(UserError, match=r"arm far: loss= is missing"):
         arm.text("loss")
+
+
+def test_unknown_weights_name_valid_choices(trained: Path, tmp_path: Path) -> None:
+    """A typing error is not a run without training."""
+    with pytest.raises(UserError, match=r"lsat\.ckpt\. Weights are best, last, raw, or a number"):
+        load_ema_networks(trained, "lsat")
+    with pytest.raises(UserError, match="Train the run first"):
+        load_ema_networks(written_run(tmp_path / "run"), "lsat")

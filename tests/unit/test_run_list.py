@@ -92,6 +92,38 @@ def test_select_runs_filters_words_and_sorts(
     assert [run.name.partition("/")[0] for run in found] == names
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("scores.json", "[1]"), ("summary.json", "[]"), ("summary.json", '{"images": "x"}'),
+     ("summary.json", '{"scores": 3}')],
+)  # fmt: skip
+def test_list_runs_unreadable_run_is_damaged(name: str, text: str, tmp_path: Path) -> None:
+    """JSON of an unexpected type in one run leaves the list of the others."""
+    written_run(tmp_path / "a" / "r")
+    (written_run(tmp_path / "b" / "r") / name).write_text(text)
+    for run in ("a", "b"):
+        (tmp_path / run / "r" / "checkpoints").mkdir()
+    found = {run.name: run for run in run_list.list_runs(tmp_path)}
+    assert found["a/r"].status == "finished"
+    assert found["b/r"].status == "damaged"
+    assert found["b/r"].problem
+
+
+def test_describe_run_vanished_run_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is deleted, or another user's, while its files are read."""
+    folder = written_run(tmp_path / "a" / "r")
+    for error in (FileNotFoundError(2, "No such file"), PermissionError(13, "Permission denied")):
+
+        def fail(*_: object, error: OSError = error) -> None:
+            raise error
+
+        monkeypatch.setattr(run_list, "find_headline", fail)
+        found = run_list.describe_run(folder)
+        assert (found.status, str(error) in found.problem) == ("damaged", True)
+
+
 def test_locked_run_is_in_training(root: Path) -> None:
     """As a training locks it; the list does not lock it itself."""
     if not run_list.LOCKS.is_file():

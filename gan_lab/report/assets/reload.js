@@ -10,7 +10,9 @@
   const wait = Math.min(LONGEST_MS, Math.max(SHORTEST_MS, reload.after * 2 ** unchanged));
   const due = Math.max(reload.written, unchanged || Date.now() - reload.written > wait ? Date.now() : 0) + wait + MARGIN_MS;
   const time = new Date(reload.written).toLocaleTimeString();
-  about.textContent = unchanged > 1 ? `No update since ${time}: the training computes scores or has stopped.` : `Updated at ${time}; this page reloads itself.`;
+  // A long training has more time between two pages than between two reloads.
+  const isLate = unchanged > 1 && Date.now() - reload.written > 2 * reload.after;
+  about.textContent = isLate ? `No update since ${time}: the training computes scores or has stopped.` : `Updated at ${time}; this page reloads itself.`;
   let used = 0, pressed = false;
   for (const name of ["pointerdown", "keydown", "input", "wheel"]) addEventListener(name, () => { used = Date.now(); }, { capture: true, passive: true });
   addEventListener("pointerdown", () => { pressed = true; }, true);

@@ -54,6 +54,12 @@ class GridSchedule:
             return iteration % self.interval == 0
         return iteration == self._next_doubling(iteration - 1)
 
+    def count_until_next(self, iteration: int) -> int:
+        """Return the number of iterations until the next grid; 0 if it is not known."""
+        if self.interval:
+            return self.interval - iteration % self.interval
+        return self._next_doubling(iteration) - iteration if self.first else 0
+
     def adapt(self, iteration: int, iteration_s: float, cost_s: float) -> None:
         """Set the interval, or change it if a grid costs too much or the speed has changed.
 

@@ -124,9 +124,26 @@ class LivePage(FamilyCallback):
         return EMANetworks(checkpoint, networks, names, self.progress.iteration, {}, [])
 
     def _describe(self) -> Training:
-        elapsed_s = time.monotonic() - self._started_s
         total = self.progress.iterations * self.progress.batch_size
         stage = "Final scores are being computed" if self.progress.spent else "Training"
-        # the first grids come after twice the time each
-        next_s = min(elapsed_s, grid_schedule.GRID_INTERVAL_S)
-        return Training(self.progress.images, total, stage, str(self.time_left), next_s)
+        return Training(
+            self.progress.images, total, stage, str(self.time_left), self._estimate_next_s()
+        )
+
+    def _estimate_next_s(self) -> float:
+        """Estimate the seconds until the next page.
+
+        A page that is older than twice this time says that the training may have stopped.
+        """
+        elapsed_s = time.monotonic() - self._started_s
+        training_s, speed = self.time_left.training_s, self.time_left.images_per_s
+        gap = self.sample_grids.count_images_until_next()
+        if self.progress.spent or not training_s or not speed or not gap:
+            # the first grids come after twice the time each
+            return min(elapsed_s, grid_schedule.GRID_INTERVAL_S)
+        # the page that is being written, and the next one
+        cost_s = self.cost_s + 2 * (self._last_cost_s or 0.0)
+        if cost_s > grid_schedule.MAX_COST_SHARE * (elapsed_s + training_s):
+            # no time for another page before the end
+            return training_s
+        return gap / speed

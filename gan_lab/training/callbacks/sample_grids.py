@@ -113,6 +113,17 @@ class SampleGrids(FamilyCallback):
             self.schedule.adapt(iteration, iteration_s, self.cost_s)
         return is_due or self.progress.has_crossed(self.evaluate_every)
 
+    def count_images_until_next(self) -> int:
+        """Return the number of training images until the next grid; 0 if it is not known."""
+        images = self.progress.images
+        left = self.progress.iterations * self.progress.batch_size - images
+        if self.grid_every is not None:
+            gap = self.grid_every - images % self.grid_every
+        else:
+            gap = self.schedule.count_until_next(self.progress.iteration) * self.progress.batch_size
+            gap = min(gap, self.evaluate_every - images % self.evaluate_every)
+        return max(0, min(gap, left))
+
     def describe(
         self, images: Tensor, sets: int, columns: int, reconstructed: Sequence[int] = ()
     ) -> dict[str, Any]:
@@ -136,7 +147,8 @@ class SampleGrids(FamilyCallback):
             "output": "training grid",
             "run": name_run(self.folder),
             "images": self.progress.images,
-            "columns": columns,
+            # a grid of fewer images than columns is narrower
+            "columns": min(columns, len(images)),
             "tile": list(images.shape[-2:]),
             "sets": kinds,
         }
