@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import pickletools
 import resource
 import struct
 import sys
@@ -25,6 +26,7 @@ from gan_lab.cli import app
 from gan_lab.families.stylegan2 import StyleGAN2
 from gan_lab.inference.export import export
 from gan_lab.networks import graph
+from gan_lab.runs import snapshot_pickle
 from gan_lab.runs.snapshots import hash_snapshot, read_snapshot
 from gan_lab.training.warm_start import load_matching_weights
 from gan_lab.utils.errors import UserError
@@ -289,6 +291,27 @@ def test_tensors_that_share_memory_are_refused(tmp_path: Path) -> None:
     write_snapshot(tmp_path / "shared.pkl", G_ema=network)
     with pytest.raises(UserError, match="its tensors share memory"):
         read_snapshot(tmp_path / "shared.pkl")
+
+
+def test_repeated_storage_is_read_once() -> None:
+    """Five bytes of a pickle repeat the call; each further copy would have the size of the file."""
+    content = store(torch.arange(1000.0))
+    call = b"ctorch.storage\n_load_from_bytes\nq\x00"
+    argument = b"B" + struct.pack("<I", len(content)) + content + b"\x85q\x01"
+    repeated = b"\x80\x04](" + call + argument + b"R" + b"h\x00h\x01R" * 300 + b"e."
+    tensors = snapshot_pickle.read_pickle(repeated)
+    assert len(tensors) == 301
+    assert torch.equal(tensors[-1], torch.arange(1000.0))
+    assert {tensor.data_ptr() for tensor in tensors} == {tensors[0].data_ptr()}
+
+
+def test_operations_of_nested_files_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = pickle.dumps([Nested(store(torch.ones(n))) for n in range(3)], protocol=4)
+    outer = sum(1 for _ in pickletools.genops(content))
+    snapshot_pickle.read_pickle(content)
+    monkeypatch.setattr(snapshot_pickle, "MAX_OPERATIONS", outer + 10)
+    with pytest.raises(UserError, match=f"it has more than {outer + 10} operations"):
+        snapshot_pickle.read_pickle(content)
 
 
 # -------------------------------------------------------------------------------------------------
