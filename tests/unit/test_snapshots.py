@@ -213,6 +213,21 @@ def change(name: str, value: Any) -> Callable[[Path], None]:
     return write
 
 
+def attribute(name: str, key: str = "G_ema", **attributes: Any) -> Callable[[Path], None]:
+    """Write a snapshot with other attributes of one layer."""
+
+    def write(path: Path) -> None:
+        G, D = build_networks()
+        module: Any = describe_network(D if key == "D" else G)
+        content = {"G_ema": describe_network(G), key: module}
+        for each in name.split("."):
+            module = module.meta["state"]["_modules"][each]
+        module.meta["state"].update(attributes)
+        write_snapshot(path, **content)
+
+    return write
+
+
 def entry(value: Any) -> Callable[[Path], None]:
     """Write a snapshot with an additional entry."""
     return lambda path: write_snapshot(path, extra=value) and None
@@ -250,6 +265,13 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "additional": (change("synthesis.b8.conv1.extra", torch.zeros(2)), "has no such tensor"),
     "nan": (change("synthesis.b8.conv1.bias", torch.full((6,), torch.nan)), "contains NaN or Inf"),
     "integers": (change("synthesis.b8.conv1.bias", torch.zeros(6).int()), "is not a tensor of floats"),
+    "activation": (attribute("synthesis.b8.conv0", activation="relu"), "G_ema.synthesis.b8.conv0.activation is relu, but StyleGAN2 of this size has lrelu"),
+    "learning rate": (attribute("mapping.fc0", lr_multiplier=1), "G_ema.mapping.fc0.lr_multiplier is 1, but StyleGAN2 of this size has 0.01"),
+    "argument": (attribute("mapping.fc0", _init_kwargs={"lr_multiplier": 1}), "G_ema.mapping.fc0.lr_multiplier is 1"),
+    "gain": (attribute("synthesis.b16.torgb", weight_gain=123), "G_ema.synthesis.b16.torgb.weight_gain is 123"),
+    "no noise": (attribute("synthesis.b16.conv1", use_noise=False), "G_ema.synthesis.b16.conv1.use_noise is False"),
+    "D's activation": (attribute("b8.skip", "D", activation="lrelu"), "D.b8.skip.activation is lrelu"),
+    "D's gain": (attribute("b4.fc", "D", act_gain=1, weight_gain=None), "D.b4.fc.weight_gain is NoneType"),
     "text": (raw(b"a text, not a pickle"), "usable"),
     "empty": (raw(b""), "usable"),
 }  # fmt: skip
