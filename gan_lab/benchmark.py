@@ -22,6 +22,10 @@ logger = logging.getLogger("gan_lab")
 REFERENCE_CLASSES = ("as asked for", "at random")
 
 
+class TrainingDivergedError(UserError):
+    """A training ended because a weight or a recorded value was NaN or Inf."""
+
+
 @dataclass
 class Table:
     """A table of ``configs/tables/<name>.yaml``.
@@ -102,19 +106,28 @@ def train_once(command: list[str], label: str = "") -> Path:
         label: Prefix of the log line.
 
     Raises:
-        UserError: The training fails.
+        TrainingDivergedError: The training diverged.
+        UserError: The training fails for another reason.
         SystemExit: A signal stopped the training; the same command resumes it.
     """
     loaded = loading.load(command[0], command[1:])
     folder = RunFolder.of(loaded)
     if folder.finished(loaded.config) is None or not (folder.path / "report.html").is_file():
         logger.info(f"{label}{' '.join(command)}")
+        alerts = folder.path / "health.csv"
+        before = alerts.stat().st_mtime_ns if alerts.is_file() else None
         code = process.run([sys.executable, "-m", "gan_lab", "train", *command])
         # stopped by SIGINT or SIGTERM, with a checkpoint
         if code in (130, 143):
             raise SystemExit(code)
         if code:
-            raise UserError(f"'gan-lab train {' '.join(command)}' failed with exit code {code}")
+            message = f"'gan-lab train {' '.join(command)}' failed with exit code {code}"
+            # the file of an earlier attempt says nothing about this one
+            is_new = alerts.is_file() and alerts.stat().st_mtime_ns != before
+            latest = Run(folder.path).alerts[-1:] if is_new else []
+            if any(alert.ends_training for alert in latest):
+                raise TrainingDivergedError(f"{message}: it diverged")
+            raise UserError(message)
     return folder.path
 
 

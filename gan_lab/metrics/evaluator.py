@@ -476,7 +476,7 @@ def compute_reference(
         split = "test"
     conditional = setting.conditional
     cap = setting.cfg.max_features_kept
-    has_trivial = split == "learned" and bool(metric.trivial_names)
+    trivial_names = metric.trivial_names if split == "learned" else ()
     reals = data.reference(sys.maxsize if conditional else setting.fakes, split=split)
 
     def compute() -> dict[str, numpy.ndarray]:
@@ -496,7 +496,7 @@ def compute_reference(
         for i, batch in enumerate(chosen):
             pixels = _quantize_batch(batch.to_device(on_device, torch.float32), points)
             tally.add(i * chosen.size, metric.update_fake({"generated": pixels.images}, pixels))
-            if has_trivial:
+            if trivial_names:
                 rows = torch.zeros(len(pixels.images), dtype=torch.int64)
                 if conditional:
                     assert pixels.labels is not None
@@ -505,7 +505,7 @@ def compute_reference(
                 counts.index_add_(0, rows, torch.ones(len(rows), dtype=torch.float64))
         statistics = tally.statistics()
         values = metric.compute(real, statistics)
-        if has_trivial:
+        if trivial_names:
             means = (sums / counts.view(-1, 1, 1, 1)).round().to(torch.uint8).to(on_device)
             batch = Batch(means, known.to(on_device) if conditional else None)
             observed = metric.update_fake({"generated": means}, batch)
@@ -514,7 +514,8 @@ def compute_reference(
 
     key = f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{setting.split}/{conditional}"
     described = {name: metric.protocol(name, setting.smaller_count) for name in metric.names}
-    key = f"{key}/{setting.reals}/{setting.fakes}/{cap}/{described}/{reals.name}/2"
+    # with all images, "learned" and "train" are the same reals, but only the first has trivial scores
+    key = f"{key}/{setting.reals}/{setting.fakes}/{cap}/{described}/{reals.name}/{trivial_names}/3"
     # The kind is part of the names of existing cache files.
     arrays, _ = decoded_once(data.cache, "floor", key, compute)
     return {name: float(array) for name, array in arrays.items()}

@@ -277,7 +277,7 @@ class FeatureScores(Metric):
         rows = torch.arange(len(repeats)).repeat_interleave(repeats)
         averaged = features[rows[torch.linspace(0, n - 1, shown).long()]]
         moments_of = {
-            "replay": repeat_moments(known, n / float(known["count"])),
+            "replay": repeat_moments(known, n),
             "mean_image": moments(features.repeat_interleave(repeats, dim=0)),
         }
         values: dict[str, float] = {}
@@ -310,9 +310,12 @@ class FeatureScores(Metric):
         return self.extractor_protocol
 
 
-def repeat_moments(part: Statistics, factor: float) -> Statistics:
-    """Return the ``moments`` of images that are shown ``factor`` times each."""
-    return {name: part[name] * factor for name in ("count", "sum", "outer")}
+def repeat_moments(part: Statistics, n: int) -> Statistics:
+    """Return the ``moments`` of ``n`` images that are equally often each of the images in ``part``."""
+    factor = n / float(part["count"])
+    # count * factor may be rounded to slightly less than n
+    count = torch.full_like(part["count"], n)
+    return {"count": count, "sum": part["sum"] * factor, "outer": part["outer"] * factor}
 
 
 def explain_bias(images: int, features: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NOT_FINITE_PREFIX = "NaN or Inf in "
+
 
 @dataclass(frozen=True)
 class Alert:
@@ -13,3 +15,8 @@ class Alert:
     iteration: int
     images: int
     sentence: str
+
+    @property
+    def ends_training(self) -> bool:
+        """True if a weight or a recorded value was NaN or Inf, which ends the training."""
+        return self.kind == "diverged" and self.sentence.startswith(NOT_FINITE_PREFIX)

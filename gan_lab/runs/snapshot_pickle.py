@@ -8,9 +8,10 @@ and persistent id is refused. Memory is limited by the size of the file.
 from __future__ import annotations
 
 import io
+import itertools
 import pickletools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from gan_lab.utils.errors import UserError
 
-# a file has some 20,000 operations; more would only take time
-MAX_OPERATIONS = 5_000_000
+# Of a file and everything nested in it. A file has some 20,000 operations; an operation of one byte
+# can take some 200 bytes of memory.
+MAX_OPERATIONS = 500_000
 # dtypes of numpy scalars: bool, integers and floats
 PLAIN_DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 # storages in nested files of torch
@@ -76,16 +78,31 @@ def read_pickle(content: bytes) -> Any:
         UserError: It contains something else, by name.
         ValueError: It is damaged.
     """
-    return _interpret(io.BytesIO(content), GLOBALS, persistent_ids=False)
+    counter = itertools.count(1)
+    # with the bytes, so that their id is not reused
+    storages: dict[int, tuple[bytes, Tensor]] = {}
+
+    def load_storage(nested: Any) -> Tensor:
+        """Read a nested file once: a pickle of few bytes could repeat it thousands of times."""
+        if id(nested) not in storages:
+            storages[id(nested)] = nested, _load_storage(nested, counter)
+        return storages[id(nested)][1]
+
+    known = {**GLOBALS, "torch.storage _load_from_bytes": load_storage}
+    return _interpret(io.BytesIO(content), known, counter, persistent_ids=False)
 
 
 def _interpret(
-    file: io.BytesIO, known: dict[str, Callable[..., Any] | None], persistent_ids: bool
+    file: io.BytesIO,
+    known: dict[str, Callable[..., Any] | None],
+    counter: Iterator[int],
+    persistent_ids: bool,
 ) -> Any:
     """Interpret one pickle, and leave the file at its end.
 
     ``stack`` is the part of the stack after the last open MARK, ``marks`` has the parts before. No
-    operation is recursive, and none allocates more than the file has bytes.
+    operation is recursive, and none allocates more than the file has bytes. ``counter`` counts the
+    operations of all pickles of a file.
     """
     stack: list[Any] = []
     marks: list[list[Any]] = []
@@ -97,9 +114,9 @@ def _interpret(
         return items
 
     operations: Any = pickletools.genops(file)
-    for count, (opcode, argument, _) in enumerate(operations):
+    for opcode, argument, _ in operations:
         name = opcode.name
-        if count > MAX_OPERATIONS:
+        if next(counter) > MAX_OPERATIONS:
             raise UserError(f"it has more than {MAX_OPERATIONS:,} operations")
         if name in ("PROTO", "FRAME"):
             continue
@@ -253,7 +270,7 @@ def _make_scalar(dtype: Any, content: Any) -> Any:
     return np.frombuffer(content, kind)[0].item()
 
 
-def _load_storage(content: Any) -> Tensor:
+def _load_storage(content: Any, counter: Iterator[int]) -> Tensor:
     """Read the numbers of a nested file of torch, in its older format, as a vector.
 
     ``torch.load`` would reserve the memory that the file claims, and accepts other formats too.
@@ -261,7 +278,7 @@ def _load_storage(content: Any) -> Tensor:
     nested = io.BytesIO(_expect(content, bytes))
     known = dict.fromkeys(STORAGES)
     magic, _, system, storage, _ = (
-        _interpret(nested, known, persistent_ids=True) for _ in range(NESTED_PICKLES)
+        _interpret(nested, known, counter, persistent_ids=True) for _ in range(NESTED_PICKLES)
     )
     claim = storage.value if isinstance(storage, _Persistent) else None
     if magic != MAGIC_NUMBER or not isinstance(system, dict) or not system.get("little_endian"):
@@ -280,13 +297,13 @@ def _load_storage(content: Any) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
 
 
+# read_pickle adds torch.storage._load_from_bytes
 GLOBALS: dict[str, Callable[..., Any] | None] = {
     "torch_utils.persistence _reconstruct_persistent_obj": _make_object,
     "collections OrderedDict": _make_dict,
     "dnnlib.util EasyDict": _make_dict,
     "torch._utils _rebuild_parameter": _make_parameter,
     "torch._utils _rebuild_tensor_v2": _make_tensor,
-    "torch.storage _load_from_bytes": _load_storage,
     "numpy dtype": _make_dtype,
     "numpy.core.multiarray scalar": _make_scalar,
     "numpy._core.multiarray scalar": _make_scalar,

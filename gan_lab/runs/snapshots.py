@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_lab import networks
+from gan_lab.networks.stylegan import (
+    ACTIVATION_GAIN,
+    MAPPING_FACTOR,
+    Mapping,
+    ScaledConv2d,
+    ScaledLinear,
+    SynthesisLayer,
+    ToRGB,
+)
 from gan_lab.runs.snapshot_pickle import PersistentObject, read_pickle
 from gan_lab.utils.errors import UserError, first_line
 
@@ -76,7 +86,11 @@ def _convert(content: Any, size: int) -> dict[str, Any]:
         if remaining < 0:
             raise UserError("its tensors share memory, and have more bytes than the file")
         recipes[key] = describe(modules, tensors)
-        weights[key] = _check_weights(key, recipes[key], tensors)
+        # meta tensors have shapes and need no memory
+        with torch.device("meta"):
+            expected = networks.from_recipe(recipes[key])
+        weights[key] = _check_weights(key, expected, tensors)
+        _check_attributes(key, expected, modules)
     state_dict = {
         f"{NETWORKS[key]}.{name}": value
         for key in ("G", "D")
@@ -223,13 +237,8 @@ def _describe_discriminator(
     return {"network": "StyleGANDiscriminator", "arguments": arguments}
 
 
-def _check_weights(
-    key: str, recipe: dict[str, Any], tensors: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return the tensors in float32, if their names and shapes are those of the recipe."""
-    # meta tensors have shapes and need no memory
-    with torch.device("meta"):
-        network = networks.from_recipe(recipe)
+def _check_weights(key: str, network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors in float32, if their names and shapes are those of the network."""
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for name in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else "missing"
@@ -243,3 +252,72 @@ def _check_weights(
         if not bool(value.isfinite().all()):
             raise UserError(f"{key}.{name} contains NaN or Inf")
     return converted
+
+
+def _check_attributes(key: str, network: nn.Module, modules: dict[str, PersistentObject]) -> None:
+    """Refuse layers whose attributes differ from those of the network: their outputs would differ.
+
+    Weights of any gain or activation have the same names and shapes.
+    """
+    for name, module in network.named_modules():
+        if name not in modules:
+            continue
+        state = modules[name].state
+        arguments = state.get("_init_kwargs")
+        for source in (state, arguments if isinstance(arguments, dict) else {}):
+            for attribute, expected in _list_attributes(name, module).items():
+                if attribute in source and not _is_same(source[attribute], expected):
+                    value = source[attribute]
+                    shown = value if isinstance(value, str | int | float) else type(value).__name__
+                    raise UserError(
+                        f"{key}.{name}.{attribute} is {_shorten(str(shown))}, but StyleGAN2 of "
+                        f"this size has {expected}"
+                    )
+
+
+def _list_attributes(name: str, module: nn.Module) -> dict[str, Any]:
+    """List the attributes of the authors' layer that change its outputs, with the known values."""
+    match module:
+        case ScaledLinear():
+            # the other dense layers are affine, embed and out
+            is_activated = name.startswith("mapping.fc") or name == "b4.fc"
+            return {
+                "activation": "lrelu" if is_activated else "linear",
+                "lr_multiplier": module.factor,
+                "weight_gain": module.factor / math.sqrt(module.in_features),
+                "bias_gain": module.factor,
+            }
+        case ScaledConv2d():
+            kernel = module.kernel_size[0]
+            # a skip connection is linear
+            is_activated = module.bias is not None
+            return {
+                "activation": "lrelu" if is_activated else "linear",
+                "act_gain": ACTIVATION_GAIN if is_activated else 1.0,
+                "lr_multiplier": 1.0,
+                "weight_gain": 1 / math.sqrt(module.in_channels * kernel**2),
+                "up": 1,
+                "down": 2 if module.down else 1,
+                "padding": kernel // 2,
+            }
+        case SynthesisLayer():
+            return {
+                "activation": "lrelu",
+                "act_gain": ACTIVATION_GAIN,
+                "lr_multiplier": 1.0,
+                "weight_gain": 1.0,
+                "up": 2 if module.upsample else 1,
+                "padding": 1,
+                "use_noise": True,
+            }
+        case ToRGB():
+            return {"activation": "linear", "lr_multiplier": 1.0, "weight_gain": module.gain}
+        case Mapping():
+            return {"activation": "lrelu", "lr_multiplier": MAPPING_FACTOR}
+    return {}
+
+
+def _is_same(value: Any, expected: Any) -> bool:
+    if isinstance(expected, bool | str):
+        return type(value) is type(expected) and bool(value == expected)
+    return type(value) in (int, float) and math.isclose(value, expected, rel_tol=1e-5)

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gan_lab.benchmark import train_once
+from gan_lab.benchmark import TrainingDivergedError, train_once
 from gan_lab.config import loading
 from gan_lab.config.values import split_arguments
 from gan_lab.runs.run import Run
@@ -45,7 +45,8 @@ def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
         True if all measurements are complete.
 
     Raises:
-        UserError: The budget is unknown, or a training failed.
+        UserError: The budget is unknown, or a training failed. A training that diverged is a
+            measurement without values instead.
     """
     looks = study.get_budget(budget).looks
     for seeds in looks:
@@ -154,9 +155,14 @@ def _measure_arm(study: Study, budget: str, root: Path, arm: str, seed: int, pat
     clock = MeasurementClock()
     words = study.get_budget(budget).words
     arguments = [*split_arguments(study.arms[arm]), *split_arguments(words)]
-    values = measures.find(study.measure).measure(
-        Arm(arm, arguments, seed, _make_trainer(root, seed, clock))
-    )
+    try:
+        values = measures.find(study.measure).measure(
+            Arm(arm, arguments, seed, _make_trainer(root, seed, clock))
+        )
+    except TrainingDivergedError as error:
+        # a result of the arm: a seed without values makes its predictions inconclusive
+        logger.warning(f"No values of {study.name} ({budget}), {arm}, seed {seed}: {error}")
+        values = {}
     measured = {
         "fingerprint": measurement_record.compute_fingerprint(study, budget),
         "values": _round_values(values),

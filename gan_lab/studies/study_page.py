@@ -261,8 +261,10 @@ def render_figure(study: Study, results: Results) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
         draw = getattr(measures.find(study.measure), "draw", None)
-        if draw:
-            draw(figure, results)
+        # seeds whose training diverged have no values
+        drawn = {arm: [values for values in seeds if values] for arm, seeds in results.items()}
+        if draw and all(drawn.values()):
+            draw(figure, drawn)
         else:
             _plot_seeds(figure, study, results)
         svg = StringIO()

@@ -14,10 +14,13 @@ from gan_lab import data as datasets
 from gan_lab.config import loading, plain_yaml
 from gan_lab.metrics.evaluator import build_setting
 from gan_lab.metrics.selection import select_metrics
+from gan_lab.runs.alert import Alert
 from gan_lab.runs.results import WEIGHTS
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder, to_dict
 from gan_lab.training.builder import build_family
+from gan_lab.training.callbacks import health
+from gan_lab.utils.errors import UserError
 from tests.helpers.logs import logged
 
 TABLES = sorted(path.stem for path in (loading.config_folder() / "tables").glob("*.yaml"))
@@ -42,6 +45,36 @@ def test_table_rows_can_be_built_and_have_the_ranking_score(
     }
     assert made.scores[0] in offered
     assert loaded.metrics.headline in offered
+
+
+@pytest.mark.parametrize(
+    ("sentence", "is_new", "diverged"),
+    [
+        ("NaN or Inf in weights. Try lower learning rates", True, True),
+        ("NaN or Inf in weights. Try lower learning rates", False, False),
+        ("exploding gradient: the generator gradient norm is 1e+06", True, False),
+    ],
+)
+def test_train_once_reports_divergence_of_this_training_only(
+    sentence: str, is_new: bool, diverged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other failures, after alerts of an earlier attempt or of large gradients, stay errors."""
+    command = ["ring", f"run.root={tmp_path}"]
+    folder = RunFolder.of(loading.load(command[0], command[1:])).path
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").touch()
+
+    def write_alerts(*_: object) -> int:
+        alerts = [Alert("diverged", 40, 2560, sentence)]
+        (folder / "health.csv").write_text(health.format_csv(alerts))
+        return 2
+
+    if not is_new:
+        write_alerts()
+    monkeypatch.setattr(benchmark.process, "run", write_alerts if is_new else lambda _: 2)
+    with pytest.raises(UserError, match="failed with exit code 2") as error:
+        benchmark.train_once(command)
+    assert isinstance(error.value, benchmark.TrainingDivergedError) == diverged
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -217,6 +218,21 @@ def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linea
     assert values["half"]["diversity"] == pytest.approx(0.5)
     assert values["one"]["diversity"] == values["one"]["class_entropy"] == 0
     assert values["one"]["sample_distance"] == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("is_memory", [True, False])
+def test_only_out_of_memory_in_rate_reals_ends_training(is_memory: bool) -> None:
+    """The other errors are those of a family that has to override it."""
+    served = datasets.load(DataConfig(name="toy"), 0)
+    batch, _ = served.grid_batch(held_out=True, by_class=False)
+    error = torch.OutOfMemoryError("out of memory") if is_memory else TypeError("another argument")
+    family: Any = alert_scenarios.PictureFamily(batch.images)
+    family.rate_reals = Mock(side_effect=error)
+    watch = Diversity(1, batch, extractors.load("points"), False, 0, None, None, (batch, batch))  # type: ignore[arg-type]
+    with pytest.raises(torch.OutOfMemoryError) if is_memory else contextlib.nullcontext():
+        watch.on_fit_start(None, family)  # type: ignore[arg-type]
+    family.rate_reals.assert_called_once()
+    assert (watch.rated is None) != is_memory
 
 
 def raise_alerts(statistics: dict[str, float]) -> list[str]:

@@ -203,6 +203,19 @@ def test_state_of_older_checkpoint_is_read() -> None:
     assert [kind for kind, _ in rules.update(row, 5000)] == ["collapse"]
 
 
+def test_peak_in_older_checkpoint_raises_no_alert() -> None:
+    """Its ``largest`` is that of a single row: other gradients would seem to have vanished."""
+    state = AlertRules().state() | {
+        "gradients": {"gradient_generator": [*[1.0] * 20, 500.0, *[1.0] * 20]},
+        "largest": {"gradient_generator": 500.0},
+    }
+    del state["distances"]
+    rules = AlertRules()
+    rules.load(state)
+    row = alert_scenarios.with_margin(10.0) | {"gradient_generator": 1.0}
+    assert [rules.update(row, 5000 + i) for i in range(MIN_BAD_ROWS)] == [[]] * MIN_BAD_ROWS
+
+
 def test_collapse_while_dominated_omits_faster_discriminator() -> None:
     """For a dominated generator, advice to train the discriminator faster would be wrong."""
     rules = AlertRules()

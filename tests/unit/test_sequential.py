@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import sequential as simulation
+from gan_lab.benchmark import TrainingDivergedError
 from gan_lab.report import sequential
 from gan_lab.report.sequential import OBRIEN_FLEMING, POCOCK, compute_look_levels
 from gan_lab.report.statistics import estimate, welch
@@ -202,6 +203,34 @@ def test_first_deciding_look_is_final() -> None:
 def test_missing_seed_ends_a_sequential_study() -> None:
     results = make_results("kd_digits", [1.0, 2.0, math.nan, 3.0], [1.0, 2.0, 3.0, 4.0])
     assert not verdict.needs_more_seeds(make_study(predict()), "full", results)
+
+
+def test_diverged_training_is_a_measurement_without_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study goes to its end, and its page counts the seed as missing."""
+
+    def measure(arm: measures.Arm) -> dict[str, float]:
+        if (arm.name, arm.seed) == ("b", 2):
+            raise TrainingDivergedError("'gan-lab train' failed with exit code 2: it diverged")
+        return {"kd_digits": float(arm.seed)}
+
+    module = SimpleNamespace(measure=measure)
+    monkeypatch.setattr(measures, "find", lambda name: module)
+    monkeypatch.setattr(measurement_record, "hash_code", lambda study, budget: {"made": "1"})
+    study = make_study(predict())
+    assert engine.measure(study, "full", tmp_path)
+    engine.collect(study, "full", tmp_path)
+    (read,) = study_page.read_results(tmp_path / "studies", study).values()
+    assert [len(values) for values in read.results["b"]] == [1, 1, 0, 1]
+    (judged,) = verdict.judge_predictions(study, "full", read.results)
+    assert (judged.verdict, judged.missing) == (INCONCLUSIVE, {"b": 1})
+    drawn = []
+    module.draw = lambda figure, results: drawn.append(results)
+    for results in (read.results, read.results | {"b": [{}]}):
+        study_page.render_figure(study, results)
+    assert [len(seeds) for seeds in drawn[0].values()] == [4, 3]
+    assert len(drawn) == 1
 
 
 @pytest.mark.parametrize(("gap", "seeds"), [(9.0, 4), (0.0, 8)])

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import pickletools
 import resource
 import struct
 import sys
@@ -25,6 +26,7 @@ from gan_lab.cli import app
 from gan_lab.families.stylegan2 import StyleGAN2
 from gan_lab.inference.export import export
 from gan_lab.networks import graph
+from gan_lab.runs import snapshot_pickle
 from gan_lab.runs.snapshots import hash_snapshot, read_snapshot
 from gan_lab.training.warm_start import load_matching_weights
 from gan_lab.utils.errors import UserError
@@ -214,6 +216,21 @@ def change(name: str, value: Any) -> Callable[[Path], None]:
     return write
 
 
+def attribute(name: str, key: str = "G_ema", **attributes: Any) -> Callable[[Path], None]:
+    """Write a snapshot with other attributes of one layer."""
+
+    def write(path: Path) -> None:
+        G, D = build_networks()
+        module: Any = describe_network(D if key == "D" else G)
+        content = {"G_ema": describe_network(G), key: module}
+        for each in name.split("."):
+            module = module.meta["state"]["_modules"][each]
+        module.meta["state"].update(attributes)
+        write_snapshot(path, **content)
+
+    return write
+
+
 def entry(value: Any) -> Callable[[Path], None]:
     """Write a snapshot with an additional entry."""
     return lambda path: write_snapshot(path, extra=value) and None
@@ -251,6 +268,13 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "additional": (change("synthesis.b8.conv1.extra", torch.zeros(2)), "has no such tensor"),
     "nan": (change("synthesis.b8.conv1.bias", torch.full((6,), torch.nan)), "contains NaN or Inf"),
     "integers": (change("synthesis.b8.conv1.bias", torch.zeros(6).int()), "is not a tensor of floats"),
+    "activation": (attribute("synthesis.b8.conv0", activation="relu"), "G_ema.synthesis.b8.conv0.activation is relu, but StyleGAN2 of this size has lrelu"),
+    "learning rate": (attribute("mapping.fc0", lr_multiplier=1), "G_ema.mapping.fc0.lr_multiplier is 1, but StyleGAN2 of this size has 0.01"),
+    "argument": (attribute("mapping.fc0", _init_kwargs={"lr_multiplier": 1}), "G_ema.mapping.fc0.lr_multiplier is 1"),
+    "gain": (attribute("synthesis.b16.torgb", weight_gain=123), "G_ema.synthesis.b16.torgb.weight_gain is 123"),
+    "no noise": (attribute("synthesis.b16.conv1", use_noise=False), "G_ema.synthesis.b16.conv1.use_noise is False"),
+    "D's activation": (attribute("b8.skip", "D", activation="lrelu"), "D.b8.skip.activation is lrelu"),
+    "D's gain": (attribute("b4.fc", "D", act_gain=1, weight_gain=None), "D.b4.fc.weight_gain is NoneType"),
     "text": (raw(b"a text, not a pickle"), "usable"),
     "empty": (raw(b""), "usable"),
 }  # fmt: skip
@@ -292,6 +316,27 @@ def test_tensors_that_share_memory_are_refused(tmp_path: Path) -> None:
     write_snapshot(tmp_path / "shared.pkl", G_ema=network)
     with pytest.raises(UserError, match="its tensors share memory"):
         read_snapshot(tmp_path / "shared.pkl")
+
+
+def test_repeated_storage_is_read_once() -> None:
+    """Five bytes of a pickle repeat the call; each further copy would have the size of the file."""
+    content = store(torch.arange(1000.0))
+    call = b"ctorch.storage\n_load_from_bytes\nq\x00"
+    argument = b"B" + struct.pack("<I", len(content)) + content + b"\x85q\x01"
+    repeated = b"\x80\x04](" + call + argument + b"R" + b"h\x00h\x01R" * 300 + b"e."
+    tensors = snapshot_pickle.read_pickle(repeated)
+    assert len(tensors) == 301
+    assert torch.equal(tensors[-1], torch.arange(1000.0))
+    assert {tensor.data_ptr() for tensor in tensors} == {tensors[0].data_ptr()}
+
+
+def test_operations_of_nested_files_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = pickle.dumps([Nested(store(torch.ones(n))) for n in range(3)], protocol=4)
+    outer = sum(1 for _ in pickletools.genops(content))
+    snapshot_pickle.read_pickle(content)
+    monkeypatch.setattr(snapshot_pickle, "MAX_OPERATIONS", outer + 10)
+    with pytest.raises(UserError, match=f"it has more than {outer + 10} operations"):
+        snapshot_pickle.read_pickle(content)
 
 
 # -------------------------------------------------------------------------------------------------

@@ -14,12 +14,13 @@ import torch
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.base import GANDataModule
 from gan_lab.images import to_uint8
 from gan_lab.metrics.base import Setting
 from gan_lab.metrics.code_accuracy import CodeAccuracy
 from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.extractors.digits import Digits
-from gan_lab.metrics.feature_scores import FeatureScores
+from gan_lab.metrics.feature_scores import FeatureScores, repeat_moments
 from gan_lab.metrics.frechet import frechet_distance, moments
 from gan_lab.report.compare import side_by_side
 from gan_lab.report.summary import build_rows
@@ -111,6 +112,24 @@ def test_references_are_of_learned_images_and_full_ones_stand_next(
     assert full < learned
     assert full == whole.compute_references(CPU)["fd_digits"]
     assert whole.compute_full_references(CPU) == {}
+
+
+def test_trivial_scores_follow_full_references_of_another_run(
+    sample: ArrayDataset, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all images both are of the same reals, and share the cache of the data."""
+    few, whole = build(data_root), build(data_root, images=None)
+    monkeypatch.setattr(GANDataModule, "cache", tmp_path)
+    assert not any(is_trivial_score(name) for name in few.compute_full_references(CPU))
+    assert len(whole.compute_trivial_scores(CPU)) == 4
+
+
+def test_repeated_moments_have_exact_count() -> None:
+    """Fractions such as 2600 / 73 are rounded, and the count is used as a whole number."""
+    for known in (72, 73, 146):
+        repeated = repeat_moments(moments(torch.ones(known, 1)), 2600)
+        assert int(repeated["count"]) == 2600, known
+        assert float(repeated["sum"]) == pytest.approx(2600)
 
 
 def test_protocol_names_how_run_was_trained_and_extractor_device(

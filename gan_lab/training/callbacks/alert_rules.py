@@ -387,12 +387,22 @@ class AlertRules:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Restore the state of a checkpoint; older ones have no ``distances``."""
+        """Restore the state of a checkpoint.
+
+        Older checkpoints have no ``distances``, and their ``largest`` can be a peak of a single
+        row, compared to which a normal gradient has vanished.
+        """
         self.conditions = {
             kind: AlertState(**values) for kind, values in state["conditions"].items()
         }
         self.gradients = {name: [*history] for name, history in state["gradients"].items()}
         self.largest = dict(state["largest"])
+        if "distances" not in state:
+            self.largest = {
+                name: statistics.median(history)
+                for name, history in self.gradients.items()
+                if history
+            }
         self.margins = {suffix: [*margins] for suffix, margins in state["margins"].items()}
         self.distances = [*state.get("distances", ())]
 

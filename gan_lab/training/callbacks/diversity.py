@@ -32,6 +32,7 @@ from gan_lab.training.callbacks.sample_statistics import (
     roughness,
     rows_by_label,
 )
+from gan_lab.utils.errors import is_out_of_memory
 
 logger = logging.getLogger("gan_lab")
 # the statistics cost a batch of images, so they are measured at every fifth row of losses
@@ -105,6 +106,8 @@ class Diversity(FamilyCallback):
                 self._rate(family, self.rated[0])
         # a user's family may call its discriminator with other arguments
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             logger.info(
                 f"Skipping overfitting_auc: {type(family).__name__}.rate_reals failed "
                 f"({type(error).__name__}: {error}). Override it"

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from gan_lab.families.base import Family
-from gan_lab.runs.alert import Alert
+from gan_lab.runs.alert import NOT_FINITE_PREFIX, Alert
 from gan_lab.training.callbacks.alert_rules import AlertRules
 from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.csv_logger import CSVLogger, Row, csv_lines
@@ -21,8 +21,8 @@ from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.utils.files import write_text
 
-NOT_FINITE = (
-    "NaN or Inf in {values}. Try lower learning rates, a gradient penalty, or "
+NOT_FINITE = NOT_FINITE_PREFIX + (
+    "{values}. Try lower learning rates, a gradient penalty, or "
     "run.precision=32-true if it was bf16-mixed; health.on_nan=rollback resumes from the last good "
     "checkpoint with a new random seed"
 )
