@@ -76,7 +76,7 @@ def test_list_runs_agrees_with_run(root: Path) -> None:
         # none is last, and cgan has a higher distance than dcgan
         ("", "score", ["dcgan", "cgan", "wgan", "gan"]),
         ("", "alerts", ["cgan", "dcgan", "wgan", "gan"]),
-        # a grid tells how far the run without metrics is; it is unknown of the damaged one
+        # the last grid shows how far the run without metrics is; it is unknown of the damaged one
         ("", "images", ["cgan", "dcgan", "gan", "wgan"]),
         ("", "status", ["wgan", "cgan", "dcgan", "gan"]),
         ("finished", "name", ["cgan"]),
