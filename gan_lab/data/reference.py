@@ -45,10 +45,17 @@ class Reference(Sequence[Batch]):
         return self._with_rows(np.take(self.rows, np.arange(start, stop), axis=0, mode="wrap"))
 
     def with_labels(self, labels: np.ndarray) -> Reference:
-        """Return rows with the label counts of ``labels`` [N], or fewer if a class is too small."""
+        """Return rows with the label counts of ``labels`` [N], or fewer if a class is too small.
+
+        They are sorted by class.
+        """
         rows_of_label = {label: self.rows[self.labels == label] for label in np.unique(labels)}
         chosen = [rows[: np.sum(labels == label)] for label, rows in rows_of_label.items()]
         return self._with_rows(np.concatenate(chosen))
+
+    def shuffle_rows(self) -> Reference:
+        """Return the rows in a random order, which is the same for equal numbers of rows."""
+        return self._with_rows(np.random.default_rng(0).permutation(self.rows))
 
     def _with_rows(self, rows: np.ndarray) -> Reference:
         return Reference(self.split, rows, self.size, self.data, self.name)

@@ -487,6 +487,9 @@ def compute_reference(
                 0, setting.fakes
             )
             chosen = reals.with_labels(conditions.labels)
+            if len(chosen.rows) > cap:
+                # the first rows of features are kept, and are to have all classes
+                chosen = chosen.shuffle_rows()
             known = torch.from_numpy(numpy.unique(chosen.labels))
             asked = torch.from_numpy(conditions.labels)
             repeats = torch.stack([(asked == label).sum() for label in known])

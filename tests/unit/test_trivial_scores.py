@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -122,6 +123,31 @@ def test_trivial_scores_follow_full_references_of_another_run(
     monkeypatch.setattr(GANDataModule, "cache", tmp_path)
     assert not any(is_trivial_score(name) for name in few.compute_full_references(CPU))
     assert len(whole.compute_trivial_scores(CPU)) == 4
+
+
+@pytest.mark.parametrize(("cap", "is_mixed"), [(40, True), (1000, False)])
+def test_kept_features_of_conditional_reference_have_all_classes(
+    cap: int,
+    is_mixed: bool,
+    sample: ArrayDataset,
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reals are chosen by class. If all of their features are kept, their order is as it was."""
+    monkeypatch.setattr(GANDataModule, "cache", tmp_path)
+    evaluator = build(data_root, conditional=True, images=None)
+    metric: Any = evaluator.metrics[0]
+    metric.cap = cap
+    cfg = replace(evaluator.cfg, max_features_kept=cap)
+    evaluator.cfg, evaluator.setting = cfg, replace(evaluator.setting, cfg=cfg)
+    update, labels = metric.update_fake, []
+    metric.update_fake = lambda outputs, batch: (
+        labels.extend(batch.labels.tolist()) or update(outputs, batch)
+    )
+    evaluator.compute_references(CPU)
+    assert (len(set(labels[:40])) >= 8) == is_mixed
+    assert (labels[:300] != sorted(labels[:300])) == is_mixed
 
 
 def test_repeated_moments_have_exact_count() -> None:
