@@ -14,7 +14,7 @@ from gan_lab import losses, networks
 from gan_lab.networks.layers import initialize_normal
 from gan_lab.seeding import Stream, permutation, seed_torch
 from gan_lab.studies.measures import Arm, Values
-from gan_lab.studies.measures.sample_size import load_digits
+from gan_lab.studies.measures.sample_size import load_digits, read_images
 from gan_lab.utils.errors import UserError
 
 BATCH_SIZE = 64
@@ -84,12 +84,12 @@ def measure(arm: Arm) -> Values:
     G = build_generator(arm.text("upsampling"))
     D = networks.discriminator("dcgan", shape=digits.spec.shape, width=WIDTH, norm="batch")
     optimizers = [torch.optim.Adam(net.parameters(), 1e-3, (0.5, 0.999)) for net in (D, G)]
-    reals = digits.in_range(digits.test.__getitems__(range(len(digits.test)))).images
+    reals = read_images(digits, digits.test)
     real = compute_checkerboard(reals)
     untrained = _measure_samples(G, arm.seed)
     for step in range(int(arm.number("steps"))):
         rows = permutation(arm.seed, "rows", step, len(digits.train))[:BATCH_SIZE]
-        x = digits.in_range(digits.train.__getitems__(rows.tolist())).images
+        x = read_images(digits, digits.train, rows)
         for optimizer, purpose in zip(optimizers, ("d", "g"), strict=True):
             fake = G(_sample_latents(arm.seed, purpose, step, BATCH_SIZE))
             if purpose == "d":

@@ -6,6 +6,7 @@ import torch
 
 from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Values
+from gan_lab.studies.measures.sample_size import BATCH_SIZE, read_images
 
 
 @torch.no_grad()
@@ -23,8 +24,7 @@ def measure(arm: Arm) -> Values:
     for name, splits in (("train", [data.train]), ("held_out", [data.validation, data.test])):
         parts = []
         for split in splits:
-            images = data.in_range(split.__getitems__(range(len(split)))).images
-            parts += [D(part) for part in images.split(500)]
+            parts += [D(part) for part in read_images(data, split).split(BATCH_SIZE)]
         logits[name] = torch.cat(parts).double()
     spread = torch.cat([each - each.mean() for each in logits.values()]).square().mean().sqrt()
     gap = logits["train"].mean() - logits["held_out"].mean()

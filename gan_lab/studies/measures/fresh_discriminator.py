@@ -13,7 +13,7 @@ from gan_lab import losses, networks
 from gan_lab.inference.sampling import load_generator
 from gan_lab.seeding import permutation, seed_torch
 from gan_lab.studies.measures import Arm, Values
-from gan_lab.studies.measures.sample_size import load_digits
+from gan_lab.studies.measures.sample_size import load_digits, read_images
 
 BATCH_SIZE = 64
 WIDTH = 16
@@ -27,14 +27,12 @@ def measure(arm: Arm) -> Values:
     """Return the balanced ``accuracy`` on test digits and new fakes after ``STEPS`` steps."""
     samples, arguments = arm.split_arguments(*ARGUMENTS)
     digits = load_digits()
-    images = digits.in_range(digits.train.__getitems__(range(len(digits.train)))).images
-    test = digits.in_range(digits.test.__getitems__(range(len(digits.test)))).images
+    images = read_images(digits, digits.train)
+    test = read_images(digits, digits.test)
     if samples.get("samples") == REAL:
         order = torch.from_numpy(permutation(arm.seed, "halves", 0, len(images)))
         images, fakes = images[order].chunk(2)
-        new_fakes = digits.in_range(
-            digits.validation.__getitems__(range(len(digits.validation)))
-        ).images
+        new_fakes = read_images(digits, digits.validation)
     else:
         generator = load_generator(arm.train(arguments))
         fakes = generator(n=len(images), seed=2 * arm.seed)

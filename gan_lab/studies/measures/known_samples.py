@@ -18,7 +18,12 @@ from gan_lab.metrics.inception_score import inception_score
 from gan_lab.metrics.manifold import precision_recall_density_coverage
 from gan_lab.seeding import permutation
 from gan_lab.studies.measures import Arm, Values
-from gan_lab.studies.measures.sample_size import compute_fd, extract_features, load_digits
+from gan_lab.studies.measures.sample_size import (
+    compute_fd,
+    extract_features,
+    load_digits,
+    read_images,
+)
 from gan_lab.utils.errors import UserError
 
 # held_out: digits of no other set; copies: training images; one_per_class: one image of each class,
@@ -36,11 +41,11 @@ def measure(arm: Arm) -> Values:
     """
     digits = load_digits()
     real_rows = permutation(arm.seed, "reals", 0, len(digits.test))[:NUM_SAMPLES]
-    reals = digits.in_range(digits.test.__getitems__(real_rows.tolist())).images
+    reals = read_images(digits, digits.test, real_rows)
     kind = arm.text("samples")
     rows = choose_rows(digits, kind, NUM_SAMPLES, arm.seed)
     split = digits.validation if kind == "held_out" else digits.train
-    fakes = digits.in_range(split.__getitems__(rows.tolist())).images
+    fakes = read_images(digits, split, rows)
     real_features = extract_features(reals)
     fake_features, logits = extract_features(fakes), compute_logits(fakes)
     shares = precision_recall_density_coverage(real_features, fake_features)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gan_lab import data as datasets
 from gan_lab.config import loading
 from gan_lab.data.base import GANDataModule
+from gan_lab.data.split import Subset
 from gan_lab.images import to_uint8
 from gan_lab.metrics.extractors import load
 from gan_lab.metrics.frechet import frechet_distance, moments
@@ -30,6 +32,12 @@ NOISE_STD = 0.2
 def load_digits() -> GANDataModule:
     """Load the bundled digits."""
     return datasets.load(loading.load("dcgan", ["data.source=sample"]).config.data, 0)
+
+
+def read_images(data: GANDataModule, split: Subset, rows: np.ndarray | None = None) -> Tensor:
+    """Read images [N, C, H, W] in [-1, 1] of a split: those of ``rows``, by default all."""
+    chosen = range(len(split)) if rows is None else rows.tolist()
+    return data.in_range(split.__getitems__(chosen)).images
 
 
 def extract_features(images: Tensor) -> Tensor:
@@ -57,7 +65,7 @@ def measure(arm: Arm) -> Values:
     """
     n = int(arm.number("images"))
     digits = load_digits()
-    images = digits.in_range(digits.train.__getitems__(range(len(digits.train)))).images
+    images = read_images(digits, digits.train)
     features = extract_features(images)
     noise = NOISE_STD * Stream(arm.seed, "noise").normal(
         len(images), *images.shape[1:], like=images
