@@ -111,6 +111,7 @@ class Study:
         full: The budget that the verdict is based on.
         not_shown: What does not follow from the study.
         known_before: Which results about the arms were known when the predictions were recorded.
+        superseded_by: The study that asks the same with a better design, if there is one.
         name: Name of the file, without its suffix.
     """
 
@@ -127,6 +128,7 @@ class Study:
     full: Budget = field(default_factory=Budget)
     not_shown: str = ""
     known_before: str = ""
+    superseded_by: str = ""
     name: str = ""
 
     def get_budget(self, name: str) -> Budget:
