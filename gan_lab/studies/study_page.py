@@ -158,6 +158,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         f"**Known before:** {study.known_before}" if study.known_before else "",
         f"**Verdict:** {SENTENCES[verdict.combine_verdicts(judged)]}: {count_verdicts(judged)} "
         f"({budget} edition, {seeds}).",
+        _describe_successor(study),
         _describe_age(study, recorded),
         _describe_failures(study, results),
         f"**What this says about the claim:** {recorded.conclusion}" if recorded.conclusion else "",
@@ -180,9 +181,17 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def is_superseded(folder: Path, study: Study) -> bool:
+    """Return True if the study with the better design has full results in a folder."""
+    if not study.superseded_by:
+        return False
+    return "full" in read_verdicts(folder, studies.load(study.superseded_by))
+
+
 def render_index(folder: Path) -> str:
     """Return the index of all studies in Markdown, with the verdicts of the results in a folder."""
-    rows = []
+    rows: list[list[str]] = []
+    superseded: list[list[str]] = []
     verdicts: list[str] = []
     total_seconds = 0.0
     for name in studies.names():
@@ -200,9 +209,14 @@ def render_index(folder: Path) -> str:
             says = found["full"].conclusion
             if _describe_age(study, found["full"]):
                 counts += ", measured with an older configuration"
+        shown = f"**{concluded}** ({counts})" if concluded else "not measured yet"
+        if is_superseded(folder, study):
+            successor = studies.load(study.superseded_by)
+            by = f"[{successor.title}]({successor.name}.md)"
+            superseded.append([str(study.chapter), title, shown, says, minutes, by])
+            continue
         if concluded:
             verdicts.append(concluded)
-        shown = f"**{concluded}** ({counts})" if concluded else "not measured yet"
         rows.append(
             [str(study.chapter), title, study.claim, study.prediction, shown, says, minutes]
         )
@@ -211,6 +225,25 @@ def render_index(folder: Path) -> str:
     waiting = ""
     if unmeasured:
         waiting = f" {unmeasured} more have recorded predictions and were not measured yet."
+    earlier = []
+    if superseded:
+        earlier = [
+            "## Superseded studies",
+            "These could not decide their claim, or compared with a number that had no reason. A "
+            "study with a better design has replaced each of them. Their results "
+            "stay, and are not counted above.",
+            _format_table(
+                [
+                    "",
+                    "study",
+                    "verdict",
+                    "what this says about the claim",
+                    "minutes",
+                    "replaced by",
+                ],
+                superseded,
+            ),
+        ]
     parts = [
         "# Studies",
         "Each study turns a claim of the GAN literature into an experiment. Its predictions, arms "
@@ -245,7 +278,9 @@ def render_index(folder: Path) -> str:
         ),
         "Verdicts and minutes are those of the full edition. It took "
         f"{total_seconds / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
-        "EPYC; `make study STUDY=all WORKERS=2` shares it between two processes.",
+        "EPYC for the first 32 and an Intel Xeon for the others; `make study STUDY=all WORKERS=2` "
+        "shares it between two processes.",
+        *earlier,
         "## Tests",
         TESTS,
     ]
@@ -321,6 +356,17 @@ def _format_prediction(judged: JudgedPrediction) -> list[str]:
     shown = scale.format_effect(sign * effect.difference + 0.0, low, high)
     p = "not tested" if math.isnan(effect.p) else f"{effect.p:.2g}" if effect.p else "< 1e-12"
     return [str(judged.prediction), scale.name, shown, p, concluded]
+
+
+def _describe_successor(study: Study) -> str:
+    """Name the study that asks the same with a better design."""
+    if not study.superseded_by:
+        return ""
+    successor = studies.load(study.superseded_by)
+    return (
+        f"**Superseded by** [{successor.title}]({successor.name}.md), which asks the same with a "
+        "better design."
+    )
 
 
 def _describe_age(study: Study, recorded: RecordedResults) -> str:
