@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -79,6 +81,8 @@ class RecordedResults:
         runs: Folders of the trainings, relative to ``runs`` next to the pages; none in docs.
         conclusion: What the results say about the claim, written by hand; empty for new results.
         measured: The record of ``measurement_record.py``; None if there is none.
+        samples: The picture of ``arm_samples.py``; None if there is none.
+        sampled_arms: The arms of its rows.
     """
 
     budget: str
@@ -87,6 +91,8 @@ class RecordedResults:
     runs: list[str]
     conclusion: str = ""
     measured: dict[str, Any] | None = None
+    samples: Path | None = None
+    sampled_arms: Sequence[str] = ()
 
 
 def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
@@ -109,7 +115,20 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
         says = read_json(conclusion)["text"] if conclusion.is_file() else ""
         record = path.with_suffix(".measured.json")
         measured = read_json(record) if record.is_file() else None
-        found[budget] = RecordedResults(budget, ordered, seconds, trained, says, measured)
+        picture: Path | None = path.with_suffix(".samples.png")
+        arms = path.with_suffix(".samples.json")
+        if not arms.is_file():
+            picture = None
+        found[budget] = RecordedResults(
+            budget,
+            ordered,
+            seconds,
+            trained,
+            says,
+            measured,
+            picture,
+            read_json(arms) if picture else (),
+        )
     return found
 
 
@@ -122,8 +141,13 @@ def read_verdicts(folder: Path, study: Study) -> dict[str, str]:
 
 
 def write_page(study: Study, recorded: RecordedResults, out: Path) -> Path:
-    """Write the page ``<study>.md`` and its figure ``<study>.svg``; return the page's path."""
+    """Write the page ``<study>.md`` and its figures; return the page's path.
+
+    The figures are ``<study>.svg`` and, with samples of the arms, ``<study>_samples.png``.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    if recorded.samples:
+        shutil.copyfile(recorded.samples, out / f"{study.name}_samples.png")
     write_text(out / f"{study.name}.svg", render_figure(study, recorded.results))
     write_text(out / f"{study.name}.md", render_page(study, recorded))
     return out / f"{study.name}.md"
@@ -168,6 +192,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
             [_format_prediction(each) for each in judged],
         ),
         _format_table(["arm", *columns], arms),
+        _show_samples(study, recorded),
         _describe_tests(study, budget, judged),
         f"**Not shown:** {study.not_shown}",
         "## Design",
@@ -356,6 +381,18 @@ def _format_prediction(judged: JudgedPrediction) -> list[str]:
     shown = scale.format_effect(sign * effect.difference + 0.0, low, high)
     p = "not tested" if math.isnan(effect.p) else f"{effect.p:.2g}" if effect.p else "< 1e-12"
     return [str(judged.prediction), scale.name, shown, p, concluded]
+
+
+def _show_samples(study: Study, recorded: RecordedResults) -> str:
+    """Show a row of samples of each arm, by the first seed."""
+    if not recorded.samples:
+        return ""
+    arms = ", ".join(f"`{arm}`" for arm in recorded.sampled_arms)
+    kind = "one row for each of" if len(recorded.sampled_arms) > 1 else "of"
+    return (
+        f"Samples of the first seed, {kind} {arms}:\n\n"
+        f"![Samples of the arms]({study.name}_samples.png)"
+    )
 
 
 def _describe_successor(study: Study) -> str:
