@@ -303,6 +303,14 @@ def project(
         typer.Option("--label", "--class", help="Class. Default: the class with the lowest error."),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of test images.")] = 8,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Latent space: z; for StyleGAN2 also w, its default, or w+ (per layer)."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of optimization steps. Default: 400 in z, else 1000."),
+    ] = None,
     weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
@@ -310,17 +318,20 @@ def project(
     """GAN inversion: find the latents closest to images.
 
     Writes a PNG with the optimization steps and the remaining error, and a JSON file of the
-    latents.
+    latents; for w and w+ also a safetensors file of styles and noise.
     """
     from gan_lab.inference import projection
 
-    files, out = _choose_png(run, _name("project", weights), out, overwrite)
+    kind = "project" if space is None else f"project-{space.replace('+', 'plus')}"
+    files, out = _choose_png(run, _name(kind, weights), out, overwrite)
     overrides = overrides or []
     # IN is optional: an argument such as data.root=photos in its position is an override
     if source is not None and "=" in str(source) and not source.exists():
         overrides = [str(source), *overrides]
         source = None
-    found = projection.project_files(run, source, out, label, n, overrides, files, weights)
+    found = projection.project_files(
+        run, source, out, label, n, overrides, files, weights, space, steps
+    )
     for name, each in found:
         note = "" if each.label is None else f", class {each.label}"
         typer.echo(f"{name}: RMSE {each.errors[-1]:.1f} of 255 levels{note}")

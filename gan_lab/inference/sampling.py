@@ -292,6 +292,35 @@ class TrainedGenerator(nn.Module):
                     parts.append(network(*inputs).cpu())
         return torch.cat(parts).float()
 
+    def synthesize(
+        self, ws: Tensor, noise: str | Sequence[Tensor] = "const", batch_size: int = 64
+    ) -> Tensor:
+        """Generate images [n, C, H, W] of stylegan2 from one w per layer, such as those of ``project``.
+
+        Args:
+            ws: [n, num_ws, w_dim].
+            noise: const, none, or noise images [n, 1, h, w] of each layer.
+            batch_size: Images that are computed at once.
+
+        Raises:
+            UserError: The generator has no w, or ``ws`` has another shape.
+        """
+        network = self.network
+        if not isinstance(network, StyleGANGenerator):
+            raise UserError("synthesize needs a generator of stylegan2. Pass latents instead")
+        shape = (network.num_ws, len(network.mapping.w_avg))
+        if ws.dim() != 3 or ws.shape[1:] != shape:
+            raise UserError(f"ws has the shape {tuple(ws.shape)}: pass [n, {shape[0]}, {shape[1]}]")
+        parts = []
+        for i in range(0, len(ws), batch_size):
+            own = noise
+            if not isinstance(noise, str):
+                own = [each[i : i + batch_size].to(self.device, self.dtype) for each in noise]
+            with torch.no_grad(), exact_arithmetic(self.device):
+                rows = ws[i : i + batch_size].to(self.device, self.dtype)
+                parts.append(network.synthesis(rows, own).cpu())
+        return torch.cat(parts).float()
+
     def labels_of(self, n: int, label: int | str | Sequence[int | str] | None) -> Tensor | None:
         """The labels [n] of a call with these arguments; None without classes."""
         if self.classes == 0:

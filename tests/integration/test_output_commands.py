@@ -69,7 +69,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Project with two steps, write pages without a generator and videos of two frames."""
     project = projection.project
 
-    def project_briefly(generator: Any, image: Any, label: Any, encoded: Any) -> Any:
+    def project_briefly(generator: Any, image: Any, label: Any, encoded: Any, **_: Any) -> Any:
         return project(generator, image, label, encoded, starts=1, steps=2)
 
     monkeypatch.setattr(projection, "project", project_briefly)
