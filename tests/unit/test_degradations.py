@@ -56,11 +56,16 @@ def module(keys: dict[str, str], **more: object) -> GANDataModule:
 
 
 def trained_on(
-    keys: dict[str, str], iteration: int = 0, rank: int = 0, world: int = 1, **more: object
+    keys: dict[str, str],
+    iteration: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    parts: int = 1,
+    **more: object,
 ) -> Batch:
     """The batch of all training images at an iteration, or the share of a rank."""
     data = module(keys, **more)
-    attach(data, iteration, rank=rank, world=world)
+    attach(data, iteration, rank=rank, world=world, parts=parts)
     rows = list(range(8))[rank * 8 // world : (rank + 1) * 8 // world]
     return data.on_after_batch_transfer(data.train.__getitems__(rows))
 
@@ -72,6 +77,8 @@ def test_training_degradation_is_random_exact_and_shared_by_ranks(keys: dict[str
     assert torch.equal(trained_on(keys, 3).sources, whole.sources)
     shares = [trained_on(keys, 3, rank, 2).sources for rank in range(2)]
     assert torch.equal(torch.cat(shares), whole.sources)
+    # two micro-batches of one rank
+    assert torch.equal(trained_on(keys, 3, parts=2).sources, whole.sources)
     other = trained_on(keys, 4).sources
     assert all(not torch.equal(a, b) for a, b in zip(whole.sources, other, strict=True))
 
