@@ -69,8 +69,8 @@ reconstruct: $(READY)  ## RUN=runs/vaegan/seed0 [N=32]: test images next to thei
 interpolate: $(READY)  ## RUN=runs/vaegan/seed0 [N=8]: latent interpolations between test images
 	@exec $(LAB) interpolate $(RUN) $(if $(N),--n $(N)) $(ARGS)
 
-translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA]: translate images of any size
-	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(ARGS)
+translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA] [MASK=mask.png]: translate images of any size; fill holes
+	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(if $(MASK),--mask "$(MASK)") $(ARGS)
 
 export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
 	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)

@@ -267,7 +267,8 @@ def translate(
     out: Annotated[
         Path,
         typer.Argument(
-            help="Folder for the translated images, PNG files of the same size.",
+            help="Folder for the translated images, PNG files of the same size; of a "
+            "super-resolution run they are larger.",
             metavar="OUT",
             parser=parse_path,
         ),
@@ -277,11 +278,18 @@ def translate(
     ] = "AtoB",
     weights: Weights = "best",
     overwrite: Overwrite = False,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="For inpainting: an image that is white where pixels are to be filled.",
+            parser=parse_path,
+        ),
+    ] = None,
 ) -> None:
     """Translate images of any size (image-to-image models)."""
     from gan_lab.inference import translation
 
-    count, skipped = translation.translate(run, source, out, direction, overwrite, weights)
+    count, skipped = translation.translate(run, source, out, direction, overwrite, weights, mask)
     note = f", {skipped} skipped" if skipped else ""
     typer.echo(f"{count} images translated into {out}{note}")
 

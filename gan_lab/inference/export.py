@@ -7,6 +7,7 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def export(
                 "iteration": loaded.iteration,
                 "classes": loaded.class_names,
                 "levels": loaded.levels,
+                "degradation": asdict(loaded.degradation),
                 "data": published.data_description if published else "unknown",
                 "scores": published.summary.get("scores", {}).get(scored, {}) if published else {},
                 "networks": described,

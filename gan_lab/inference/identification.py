@@ -151,6 +151,8 @@ def list_arguments(record: Record) -> list[str] | None:
         source = record.get_text("source") or SOURCE
         # a name that begins like an option
         source = f"./{source}" if source.startswith("-") else source
+        if mask := record.get_text("mask"):
+            known += ["--mask", f"./{mask}" if mask.startswith("-") else mask]
         return ["translate", source, FOLDER, *known]
     if output == "reconstruction" and n:
         return ["reconstruct", "--n", str(n)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from gan_lab.config.schema import MetricsConfig
+from gan_lab.data.degradations import Degradation
 from gan_lab.images import Batch, ImageSpec
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Setting:
         fakes: Number of fakes.
         final: Whether this is the evaluation at the end of training, where scores may take longer.
         augment: The discriminator augmentation of the training.
+        degradation: How the inputs of a translation are made from the images.
         notes: Reasons for skipped scores, shown to the user.
         missing: Those of the notes that are about weights that could be installed.
     """
@@ -75,6 +77,7 @@ class Setting:
     fakes: int = 0
     final: bool = False
     augment: str = "off"
+    degradation: Degradation = field(default_factory=Degradation)
     notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 

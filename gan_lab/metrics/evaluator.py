@@ -98,6 +98,7 @@ def build_setting(
         fakes,
         final,
         config.augment.policy,
+        data.degradation,
     )
 
 
@@ -336,6 +337,8 @@ class Evaluator:
             if spec.source_channels
             else {}
         )
+        if self.setting.degradation:
+            inputs["inputs"] += f", degradation: {self.setting.degradation.describe()}"
         return {
             **metric.protocol(score, self.setting.smaller_count),
             "reals": self.setting.reals,

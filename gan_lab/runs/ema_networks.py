@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gan_lab import networks
 from gan_lab.config.loading import family_class
+from gan_lab.data.degradations import Degradation
 from gan_lab.networks.layers import Network
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.exports import CONFIG
@@ -37,6 +38,7 @@ class EMANetworks:
         values: The flat config; empty if it is unknown.
         levels: Black and white levels of images with more than 8 bits (``data.levels``).
         is_raw: Whether the weights are the raw ones, without EMA.
+        degradation: How the inputs of a translator were made in training.
     """
 
     checkpoint: Path
@@ -46,6 +48,7 @@ class EMANetworks:
     values: dict[str, Any]
     levels: list[float]
     is_raw: bool = False
+    degradation: Degradation = field(default_factory=Degradation)
 
     def compute_digest(self) -> str:
         """Compute a digest of the weights, which is the same for a checkpoint and its export."""
@@ -110,6 +113,11 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
             if checkpoint.name == CONFIG
             else values.get("data.levels")
         )
+        degradation = (
+            Degradation.from_record(content["export"].get("degradation"))
+            if checkpoint.name == CONFIG
+            else Degradation.from_values(values)
+        )
     return EMANetworks(
         checkpoint,
         loaded,
@@ -118,6 +126,7 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
         values,
         [*(levels or [])],
         is_raw=weights == RAW,
+        degradation=degradation,
     )
 
 

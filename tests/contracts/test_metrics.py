@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.degradations import Degradation
 from gan_lab.data.toy import SPREAD, centers
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics import lpips
@@ -50,7 +51,14 @@ SETTINGS = [  # of which each metric must have one that it applies to
     ),
     Setting(GRAY, CFG, ("generated",), False, "test", 100, 100, True),
     Setting(POINTS, CFG, ("generated",), False, "test", 100, 100, True),
-]
+    *(
+        Setting(
+            Degradation(kind).describe_sources(ImageSpec(3, 64, 64)), CFG, reals=100, fakes=100,
+            final=True, degradation=Degradation(kind),
+        )
+        for kind in ("mask", "downsample", "noise")
+    ),
+]  # fmt: skip
 CASES = [
     (i, name) for i, setting in enumerate(SETTINGS) for name in list_metrics()
     if (setting.spec is HORSES if name == "lpips" else class_of(name).applies(setting))
