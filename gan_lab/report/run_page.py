@@ -32,7 +32,7 @@ from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
-    from gan_lab.metrics.base import Explanation
+    from gan_lab.metrics.explanations import Explanation
     from gan_lab.runs.ema_networks import EMANetworks
 
 logger = logging.getLogger("gan_lab")
