@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from gan_lab.images import Batch, to_uint8
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.explanations import Explanation
 from gan_lab.metrics.neighbor_search import NeighborSearch
 from gan_lab.metrics.psnr import psnr, squared_error
 
@@ -249,6 +249,9 @@ def _ssim(images: Tensor, truth: Tensor) -> Tensor:
 
     Source: Wang et al. 2004 (IEEE Transactions on Image Processing 13 (4)), section III.B.
     """
+    # here, because it imports much of SciPy
+    from skimage.metrics import structural_similarity
+
     radius = min(WINDOW_RADIUS, (min(images.shape[-2:]) - 1) // 2)
     window = {
         "gaussian_weights": True,

@@ -33,7 +33,7 @@ from gan_lab.utils.output import OutputFiles
 from gan_lab.utils.provenance import read_record
 
 if TYPE_CHECKING:
-    from gan_lab.metrics.base import Explanation
+    from gan_lab.metrics.explanations import Explanation
     from gan_lab.runs.ema_networks import EMANetworks
 
 logger = logging.getLogger("gan_lab")
