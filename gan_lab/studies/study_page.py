@@ -83,6 +83,7 @@ class RecordedResults:
         measured: The record of ``measurement_record.py``; None if there is none.
         samples: The picture of ``arm_samples.py``; None if there is none.
         sampled_arms: The arms of its rows.
+        superseded: Whether the study with the better design has results.
     """
 
     budget: str
@@ -93,6 +94,7 @@ class RecordedResults:
     measured: dict[str, Any] | None = None
     samples: Path | None = None
     sampled_arms: Sequence[str] = ()
+    superseded: bool = False
 
 
 def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
@@ -128,6 +130,7 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
             measured,
             picture,
             read_json(arms) if picture else (),
+            is_superseded(folder, study),
         )
     return found
 
@@ -182,7 +185,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         f"**Known before:** {study.known_before}" if study.known_before else "",
         f"**Verdict:** {SENTENCES[verdict.combine_verdicts(judged)]}: {count_verdicts(judged)} "
         f"({budget} edition, {seeds}).",
-        _describe_successor(study),
+        _describe_successor(study) if recorded.superseded else "",
         _describe_age(study, recorded),
         _describe_failures(study, results),
         f"**What this says about the claim:** {recorded.conclusion}" if recorded.conclusion else "",
@@ -397,8 +400,6 @@ def _show_samples(study: Study, recorded: RecordedResults) -> str:
 
 def _describe_successor(study: Study) -> str:
     """Name the study that asks the same with a better design."""
-    if not study.superseded_by:
-        return ""
     successor = studies.load(study.superseded_by)
     return (
         f"**Superseded by** [{successor.title}]({successor.name}.md), which asks the same with a "
