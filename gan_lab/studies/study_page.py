@@ -46,6 +46,15 @@ SENTENCES = {
     NO_EFFECT: "The result is **no effect larger than X**",
     INCONCLUSIVE: "The result is **inconclusive**",
 }
+INDEX_COLUMNS = [
+    "",
+    "study",
+    "claim",
+    "prediction",
+    "verdict",
+    "what this says about the claim",
+    "minutes",
+]
 # The rules that all pages share.
 TESTS = """\
 All tests are two-sided, at 5 % for all predictions of a study together. Values are compared on the
@@ -238,16 +247,14 @@ def render_index(folder: Path) -> str:
             if _describe_age(study, found["full"]):
                 counts += ", measured with an older configuration"
         shown = f"**{concluded}** ({counts})" if concluded else "not measured yet"
+        row = [str(study.chapter), title, study.claim, study.prediction, shown, says, minutes]
         if is_superseded(folder, study):
             successor = studies.load(study.superseded_by)
-            by = f"[{successor.title}]({successor.name}.md)"
-            superseded.append([str(study.chapter), title, shown, says, minutes, by])
+            superseded.append([*row, f"[{successor.title}]({successor.name}.md)"])
             continue
         if concluded:
             verdicts.append(concluded)
-        rows.append(
-            [str(study.chapter), title, study.claim, study.prediction, shown, says, minutes]
-        )
+        rows.append(row)
     totals = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS)
     unmeasured = len(rows) - len(verdicts)
     waiting = ""
@@ -292,18 +299,7 @@ def render_index(folder: Path) -> str:
         "these pages from the results. The quick edition of all, `make study STUDY=all "
         "BUDGET=quick WORKERS=2`, uses small budgets and mostly one seed; it is a demonstration, "
         "and its tests are rarely significant.",
-        _format_table(
-            [
-                "",
-                "study",
-                "claim",
-                "prediction",
-                "verdict",
-                "what this says about the claim",
-                "minutes",
-            ],
-            rows,
-        ),
+        _format_table(INDEX_COLUMNS, rows),
         "Verdicts and minutes are those of the full edition. It took "
         f"{total_seconds / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
         "EPYC for the first 32 and an Intel Xeon for the others; `make study STUDY=all WORKERS=2` "
