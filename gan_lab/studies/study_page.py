@@ -389,7 +389,7 @@ def _show_samples(study: Study, recorded: RecordedResults) -> str:
     arms = ", ".join(f"`{arm}`" for arm in recorded.sampled_arms)
     kind = "one row for each of" if len(recorded.sampled_arms) > 1 else "of"
     return (
-        f"Samples of the first seed, {kind} {arms}:\n\n"
+        f"Samples of the trainings with the first seed, {kind} {arms}:\n\n"
         f"![Samples of the arms]({study.name}_samples.png)"
     )
 
