@@ -15,7 +15,8 @@ from torch.nn.functional import interpolate, pad
 
 from gan_lab.data.degradations import Degradation, shrink
 from gan_lab.images import Batch, to_uint8, to_unit
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.explanations import Explanation
 from gan_lab.metrics.psnr import psnr, squared_error
 
 # the trivial restorations of each kind of degradation, the best one first
