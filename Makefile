@@ -14,7 +14,7 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export import publish probe report judge benchmark study book compare runs explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-start bench-book bench-sequential gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-start bench-book bench-sequential gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -62,6 +62,9 @@ identify: $(READY)  ## PNG=x.png: run, weights, seed and class of an image of th
 
 project: $(READY)  ## RUN=runs/cgan/seed0 [IN=photos] [N=8]: GAN inversion: the latents closest to images, by default test images
 	@exec $(LAB) project $(RUN) $(if $(IN),"$(IN)") $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+directions: $(READY)  ## RUN=runs/dcgan/seed0 [OUT=folder] [CLASS=7]: latent directions: principal components, and directions to classes
+	@exec $(LAB) directions $(RUN) $(if $(CLASS),--label $(CLASS)) $(if $(OUT),--folder "$(OUT)") $(ARGS)
 
 reconstruct: $(READY)  ## RUN=runs/vaegan/seed0 [N=32]: test images next to their reconstructions
 	@exec $(LAB) reconstruct $(RUN) $(if $(N),--n $(N)) $(ARGS)

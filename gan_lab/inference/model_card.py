@@ -120,6 +120,10 @@ def text(
         "**Limits.** It makes images like those it learned from, and carries what is wrong with "
         "them; some samples are wrong or near copies, and the scores say how many on average. "
         "Images are float32 in [-1, 1].",
+        *(["**Directions** of the latents, in `directions.json`: "
+           + ", ".join(_code_span(each) for each in config["directions"])
+           + ". With the lab: `gan_lab.load_generator(folder)(n=16, move={\"pc1\": 2})`."]
+          if config.get("directions") else []),
         "**Without the lab**, with torch and safetensors, in this folder:\n\n```python\n"
         + load_code(name, config["networks"][name]) + "```",
         *(["**With onnxruntime and numpy**:\n\n```python\n" + load_code(name, config["networks"][name], ONNX) + "```"]

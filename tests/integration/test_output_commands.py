@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "interpolate": "interpolate {vaegan} -n 2 --steps 2 --out {out}/a.png",
     "translate": "translate {pix2pix} {photos} {out}",
     "project": "project {vaegan} -n 1 --out {out}/a.png",
+    "directions": "directions {gan} -n 100 --count 2 --labels none --folder {out}",
     "export": "export {gan} --out {out}",
     "publish": "publish {gan} --to {out}",
     "report": "report {gan} --out {out}/a.html",
