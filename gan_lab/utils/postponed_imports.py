@@ -207,6 +207,24 @@ def _make_placeholder(module: PostponedModule) -> type:
     return Meta("OptimizedModule", (), {})
 
 
+class _DefaultUtils:
+    """``torch._dynamo.utils`` for DistributedDataParallel, which asks for the default of a setting.
+
+    Changing ``torch._dynamo.config.optimize_ddp`` executes the compiler.
+    """
+
+    def __init__(self, module: PostponedModule) -> None:
+        self.module = module
+
+    def get_optimize_ddp_mode(self) -> str:
+        """Return the mode of ``optimize_ddp=True``."""
+        return "ddp_optimizer"
+
+    def __getattr__(self, name: str) -> Any:
+        _get_loader(self.module).execute(self.module)
+        return getattr(self.module.__dict__["utils"], name)
+
+
 POSTPONED: dict[str, Answers] = {
     "torchmetrics": {
         "__version__": lambda module: version("torchmetrics"),
@@ -226,6 +244,7 @@ POSTPONED: dict[str, Answers] = {
         "OptimizedModule": _make_placeholder,
         "disable": _disable_later,
         "graph_break": _skip_graph_break,
+        "utils": _DefaultUtils,
     },
 }
 

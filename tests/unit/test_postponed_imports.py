@@ -125,6 +125,7 @@ def fit(model):
 
 model = Model()
 first = fit(model)
+mode = torch._dynamo.utils.get_optimize_ddp_mode()
 assert names() == [], names()
 assert not isinstance(model, OptimizedModule)
 
@@ -138,12 +139,15 @@ figure, _ = torchmetrics.MeanMetric().plot(torch.tensor(0.5))
 assert type(figure).__module__.startswith("matplotlib")
 
 # the compiler, complete
+assert torch._dynamo.utils.counters is not None
+assert names() == list(POSTPONED)
+assert torch._dynamo.utils is sys.modules["torch._dynamo.utils"]
+assert torch._dynamo.utils.get_optimize_ddp_mode() == mode
 compiled = torch.compile(torch.nn.Linear(2, 1), backend="eager")
 assert compiled(torch.ones(1, 2)).shape == (1, 1)
 assert isinstance(compiled, OptimizedModule) and isinstance(compiled, torch._dynamo.OptimizedModule)
 assert not isinstance(model, OptimizedModule)
 assert fit(model) < first
-assert names() == list(POSTPONED)
 
 # an optimizer that was used before the compiler was loaded stays out of compiled functions
 optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)])
