@@ -17,7 +17,7 @@ from gan_lab.data.levels import complete_levels
 from gan_lab.device import get_default_device
 from gan_lab.images import save_rgb, to_gray, to_unit
 from gan_lab.runs.ema_networks import DIGEST_CHARACTERS, load_ema_networks
-from gan_lab.utils.errors import UserError, is_out_of_memory
+from gan_lab.utils.errors import UserError, first_line, is_out_of_memory
 from gan_lab.utils.files import fold_case
 from gan_lab.utils.output import OutputFiles, hash_file
 from gan_lab.utils.track import track
@@ -162,7 +162,7 @@ def translate(
         The numbers of translated and of skipped images.
 
     Raises:
-        UserError: There is no image, or a file of the user would be replaced.
+        UserError: There is no image, none can be read, or a file of the user would be replaced.
     """
     translator = TrainedTranslator(folder, direction, weights)
     if out.resolve() == source.resolve():
@@ -174,11 +174,13 @@ def translate(
     files = OutputFiles(overwrite)
     files.check(*targets)
     skipped = 0
+    problem = ""
     levels = complete_levels(translator.levels, source, paths)
     for path, target in track(list(zip(paths, targets, strict=True)), "translating"):
         try:
             pixels = image_reader.read_image(path, levels)
         except (OSError, ValueError) as error:
+            problem = problem or first_line(error)
             logger.info(f"Skipping {error}")
             skipped += 1
             continue
@@ -194,6 +196,8 @@ def translate(
         source_record = {"source": path.name, "source_sha256": hash_file(path)[:DIGEST_CHARACTERS]}
         with files.write(target) as unfinished:
             save_rgb(translated[0], unfinished, translator.record | source_record)
+    if problem and skipped == len(paths):
+        raise UserError(f"no image was translated: {problem}. Pass an image or a folder of images")
     return len(paths) - skipped, skipped
 
 
