@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import statistics
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -239,6 +240,16 @@ def test_restoration_scores_equal_committed_runs() -> None:
         # the network is better than each restoration without one by at least 1 dB
         assert all(scores[key] >= 1 for key in scores if key.startswith("gain_over_"))
     assert compared == runs.keys()
+
+
+def test_cpu_seconds_of_commands_equal_benchmark() -> None:
+    """The medians of the committed starts, in the order of the table."""
+    path = REPOSITORY / "benchmarks" / "startup.json"
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    section = read_page("docs/speed.md").partition("## Start\n")[2].partition("\n## ")[0]
+    cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    medians = [f"{statistics.median(seconds):.1f}" for seconds in recorded.values()]
+    assert [cell[1] for cell in cells[2:]] == medians
 
 
 def test_readme_table_equals_table_of_methods() -> None:
