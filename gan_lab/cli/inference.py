@@ -433,7 +433,7 @@ def directions(
     weights: Weights = "best",
     overwrite: Overwrite = False,
 ) -> None:
-    """Find latent directions: principal components, and directions to classes.
+    """Find latent directions: principal components, and classes.
 
     Writes directions.png, one direction per row, and directions.json, which sample --move, export
     and load_generator read from the run folder.
