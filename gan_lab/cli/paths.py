@@ -30,7 +30,7 @@ def parse_path(argument: str | Path) -> Path:
     Typer passes default values, which are paths, too.
     """
     text = str(argument)
-    if not text.strip():
+    if not text:
         # Path("") is the working folder
         raise typer.BadParameter(
             "the path is empty, perhaps from an unset shell variable. Name one"

@@ -137,7 +137,7 @@ def expand_home(key: str, path: str) -> str:
         UserError: There is no such home folder, or the path of a folder is empty.
     """
     # Path("") is the working folder
-    if key in NEVER_EMPTY_KEYS and not path.strip():
+    if key in NEVER_EMPTY_KEYS and not path:
         raise UserError(f"{key}={path} is empty. Name a folder, or leave {key} out")
     expanded = os.path.expanduser(path)
     if path.startswith("~") and expanded == path:

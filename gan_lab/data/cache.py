@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from gan_lab.utils.errors import UserError
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -39,6 +41,19 @@ def cache_folder(root: Path) -> Path:
     return cache if os.access(existing, os.W_OK) else Path("data") / "cache"
 
 
+def create_cache(cache: Path) -> None:
+    """Create the folder of the cache. Raises UserError with the remedy if it cannot be written."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(cache, os.W_OK) else "no permission to write"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    if reason:
+        raise UserError(
+            f"the cache {cache} cannot be written: {reason}. Set GAN_LAB_CACHE to another folder"
+        )
+
+
 def decoded_once(
     root: Path, name: str, key: str, build: Callable[[], Arrays]
 ) -> tuple[Arrays, str]:
@@ -58,7 +73,7 @@ def decoded_once(
         The arrays, and their fingerprint (16 hexadecimal digits of SHA-256).
     """
     cache = cache_folder(root)
-    cache.mkdir(parents=True, exist_ok=True)
+    create_cache(cache)
     folder = cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     with FileLock(cache / f".{folder.name}.lock"):
         if not (folder / "about.json").is_file():

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from filelock import FileLock
 
 from gan_lab.data.archives import describe_problem, unpack
-from gan_lab.data.cache import cache_folder
+from gan_lab.data.cache import cache_folder, create_cache
 from gan_lab.data.decoding import hash_file_stats
 from gan_lab.data.image_files import Inventory, is_hidden_folder, join_names
 from gan_lab.utils.errors import UserError
@@ -70,7 +70,7 @@ def resolve_root(root: str) -> Path:
     if problem := describe_problem(path):
         raise UserError(problem)
     folder = cache_folder(Path("data")) / f"unpacked-{path.stem}-{hash_file_stats([(path,)])[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    create_cache(folder.parent)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         complete = folder.parent / f".{folder.name}.complete"
         # Earlier versions wrote the marker into the folder, where it would count as a file.

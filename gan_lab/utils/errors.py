@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 import sysconfig
 import traceback
@@ -101,8 +102,8 @@ def find_user_frame(error: BaseException) -> traceback.FrameSummary | None:
 def _is_user_file(filename: str) -> bool:
     """Return whether a file is outside the lab, installed packages and the standard library."""
     path = Path(filename)
-    # <string>, <frozen importlib>
-    if not path.is_file():
+    # <string>, <frozen importlib>, or a file that this user cannot read
+    if not os.path.isfile(path):
         return False
     libraries = {
         Path(sysconfig.get_path(name)).resolve()

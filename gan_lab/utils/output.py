@@ -13,6 +13,9 @@ import hashlib
 import json
 import os
 import secrets
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -286,12 +289,31 @@ def check_outside_of_run(folder: Path) -> None:
 
 
 @contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that what is unfinished is removed, as after Ctrl-C.
+
+    A handler of the program, such as that of a training, is kept.
+    """
+    is_default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    # only the main thread may set handlers
+    if not is_default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Create a folder with its parents; after an error remove those that were created."""
+    """Create a folder with its parents; after an error or SIGTERM remove those that were created."""
     created = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
+        with exit_on_sigterm():
+            folder.mkdir(parents=True, exist_ok=True)
+            yield
     except BaseException:
         for each in created:
             # it may contain the files of another process
@@ -321,8 +343,12 @@ def explain_write_error(path: Path, unfinished: Path) -> Iterator[None]:
             is_write_error = error.errno in NAMELESS_WRITE_ERRORS
         else:
             failed = Path(os.path.abspath(os.fsdecode(error.filename)))
-            is_write_error = failed in absolute or failed.is_relative_to(
-                os.path.abspath(unfinished)
+            # an atomic write of the unfinished file has a temporary file of its own
+            nested = os.path.abspath(unfinished.with_name(f".{unfinished.name}"))
+            is_write_error = (
+                failed in absolute
+                or failed == Path(nested)
+                or failed.is_relative_to(os.path.abspath(unfinished))
             )
         if not is_write_error:
             raise

@@ -395,12 +395,12 @@ def test_command_with_an_empty_path_writes_nothing(
 
 
 @pytest.mark.parametrize("key", loading.NEVER_EMPTY_KEYS)
-@pytest.mark.parametrize("text", ["", " "])
+@pytest.mark.parametrize("text", [""])
 def test_load_refuses_empty_paths(key: str, text: str, tmp_path: Path) -> None:
     """On the command line and in a file."""
     (tmp_path / "mine.yaml").write_text(f"family: gan\n{key}: '{text}'\n")
     for name, overrides in (("gan", [f"{key}={text}"]), (str(tmp_path / "mine.yaml"), [])):
-        with pytest.raises(UserError, match=f"^{key}= *is empty. Name a folder"):
+        with pytest.raises(UserError, match=f"^{key}= is empty. Name a folder"):
             loading.load(name, overrides)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from gan_lab.data import cache
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.network import is_reachable
 
 # cache.py by itself: a process that imports its package would import torch first
@@ -203,3 +204,14 @@ def test_a_port_that_refuses_and_a_name_that_is_unknown_are_not_reachable() -> N
         port = server.getsockname()[1]
     assert not is_reachable(f"http://127.0.0.1:{port}/", seconds=2)
     assert not is_reachable("http://nowhere.invalid/", seconds=2)
+
+
+@pytest.mark.parametrize("path", ["file", "file/deeper"])
+def test_cache_that_cannot_be_created_names_the_remedy(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file where the folder should be, or a read-only folder."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GAN_LAB_CACHE", str(tmp_path / path))
+    with pytest.raises(UserError, match=r"cannot be written: .*Set GAN_LAB_CACHE to another"):
+        decoded_once(tmp_path, "x", "key", dict)

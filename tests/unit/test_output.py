@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -302,3 +303,36 @@ def test_folders_of_a_run_take_no_output(inside: str, tmp_path: Path) -> None:
             check(tmp_path / inside)
     files.check(tmp_path / "1.png")
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("inside", ["", "new"])
+def test_write_ended_by_sigterm_leaves_nothing(inside: str, tmp_path: Path) -> None:
+    """As by a scheduler or `timeout`; a handler of the program is kept."""
+    if (pid := os.fork()) == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            with OutputFiles().write(tmp_path / inside / "a.txt") as unfinished:
+                unfinished.write_text("half")
+                os.kill(os.getpid(), signal.SIGTERM)
+        except SystemExit as error:
+            code = int(str(error.code))
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
+    with OutputFiles().write(tmp_path / "a.txt") as unfinished:
+        unfinished.write_text("whole")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_write_denied_to_nested_atomic_write_is_one_line(tmp_path: Path) -> None:
+    """Images are written atomically into the unfinished file, through a file next to it."""
+
+    def fail() -> None:
+        with OutputFiles().write(tmp_path / "a.png") as unfinished:
+            nested = unfinished.with_name(f".{unfinished.name}")
+            raise PermissionError(13, "Permission denied", str(nested))
+
+    with pytest.raises(UserError, match=r"a\.png cannot be written: Permission denied. Choose"):
+        fail()
