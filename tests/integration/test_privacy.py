@@ -184,9 +184,29 @@ def test_reconstructions_in_grids_are_not_sent(tmp_path: Path) -> None:
     assert {level for _, level in cropped.convert("L").getcolors() or []} == {64, 255}
 
 
+def test_grid_by_class_records_its_labels(tmp_path: Path) -> None:
+    """The player of a page opens a tile of the grid by its latent and its class."""
+    photos, samples = torch.zeros(3, 1, 8, 8), torch.ones(3, 1, 8, 8)
+    batch = Batch(photos, torch.tensor([4, 7, 7]))
+    data: Any = SimpleNamespace(grid_batch=lambda **_: (batch, 2), class_names=[])
+    progress: Any = SimpleNamespace(images=16, iteration=1, iterations=2)
+    ema: Any = SimpleNamespace(applied_here=lambda _: nullcontext())
+    family: Any = SimpleNamespace(
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        sample_grid=lambda batch, _: [samples],
+        reconstructed_sets=(),
+    )
+    (tmp_path / "samples").mkdir()
+    SampleGrids(tmp_path, 1, 1, data, True, 0, ema, progress).write(family)
+    record = read_record(next((tmp_path / "samples").iterdir())) or {}
+    assert (record["count"], record["labels"]) == (3, [4, 7, 7])
+
+
 def test_grid_narrower_than_its_columns_is_cropped(tmp_path: Path) -> None:
     """A grid of few images records the columns that it has; a record that does not fit is left out."""
     grids: Any = SimpleNamespace(
+        _list_labels=lambda count: [],
         folder=tmp_path / "gan" / "r",
         progress=SimpleNamespace(images=16),
         _are_real=lambda images: bool(images.flatten()[0] == 0),
