@@ -83,6 +83,7 @@ def export(
                 "classes": loaded.class_names,
                 "levels": loaded.levels,
                 "data": published.data_description if published else "unknown",
+                "headline": published.headline if published else None,
                 "scores": published.summary.get("scores", {}).get(scored, {}) if published else {},
                 "networks": described,
             }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.device import exact_arithmetic
 from gan_lab.networks.stylegan import StyleGANGenerator
-from gan_lab.runs import hub
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
@@ -345,8 +343,9 @@ def load_generator(
     """Load a trained generator; its images come to the CPU.
 
     Args:
-        run: A run folder, a checkpoint file, an export, a StyleGAN2 snapshot (``.pkl``), or
-            ``hf:owner/name`` for an export on the Hugging Face hub.
+        run: A run folder, a checkpoint file, an export, a StyleGAN2 snapshot (``.pkl``),
+            ``zoo:name`` for a model of the package (``gan-lab zoo``), or ``hf:owner/name`` for an
+            export on the Hugging Face Hub.
         weights: Of a run folder: best, last, raw (without EMA) or a number of training images.
             Without a best checkpoint, best is the newest one.
         device: Where to compute.
@@ -355,14 +354,7 @@ def load_generator(
     Raises:
         UserError: There is no such run, or its checkpoint cannot be used.
     """
-    if str(run).startswith(hub.PREFIX):
-        path = hub.download_export(str(run))
-    else:
-        path = Path(os.path.expanduser(run))
-    generator = TrainedGenerator(load_ema_networks(path, weights), device, exact)
-    if str(run).startswith(hub.PREFIX):
-        generator.record["run"] = str(run)
-    return generator
+    return TrainedGenerator(load_ema_networks(run, weights), device, exact)
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
