@@ -1,9 +1,11 @@
-# Every target that needs the environment (re)creates it from requirements.lock if it is missing or out of date.
+# Every target that needs the environment (re)creates it from requirements.lock if it is missing or out of date. Targets
+# for development add the packages of requirements-dev.lock.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
 # uv installs the same lock file in a quarter of the CPU time; UV= selects pip.
 UV ?= $(shell command -v uv)
 INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python,$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check)
@@ -18,7 +20,7 @@ help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY)  ## create the environment (other targets do so when needed)
+setup: $(READY)  ## create the environment (other targets do so when needed; test, check and docs add their tools)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -28,6 +30,11 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) -r requirements.lock
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(READY_DEV): $(READY) requirements-dev.lock
+	@echo "Adding the tools of requirements-dev.lock"
+	@$(INSTALL) -r requirements-dev.lock
 	@touch $@
 
 train: $(READY)  ## EXP=cgan [ARGS=...]: train or resume, and score; without EXP: list the experiments
@@ -135,7 +142,7 @@ docker-train:  ## EXP=cgan [GPUS=all] [ARGS=...]: train in a container, into the
 container-test:  ## build and run the image as root with buildah and podman, without Docker (some minutes)
 	@exec scripts/container-test.sh
 
-test: $(READY)  ## run all tests
+test: $(READY_DEV)  ## run all tests
 	@$(PYTEST) $(ARGS)
 
 # What kernels of another processor could change: losses and weights of every family (golden traces),
@@ -145,7 +152,7 @@ FORMULAS := $(addprefix tests/unit/test_,$(addsuffix .py,feature_formulas pairwi
 # bit-equality of a resumed run, with batch norm
 RESUMED := 'tests/integration/test_resume.py::test_killed_and_resumed_run_is_bit_equal_to_uninterrupted[dcgan]'
 
-test-portable: $(READY)  ## rerun CPU-dependent tests without vector instructions and with four threads
+test-portable: $(READY_DEV)  ## rerun CPU-dependent tests without vector instructions and with four threads
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
 	  $(PYTEST) $(GOLDEN) $(FORMULAS) $(RESUMED) $(ARGS)
 	@TEST_THREADS=4 GOMP_SPINCOUNT=0 $(PYTEST) -n 1 $(GOLDEN) tests/unit/test_sampling.py \
@@ -161,11 +168,11 @@ demo: $(READY)  ## [EXP=cgan] [ARGS="run.images=30_000"]: train the runs of the 
 	  cp runs/$$exp/demo/report.html docs/_extra/demo/$$exp.html; \
 	done
 
-docs: $(READY)  ## build the documentation in site/ offline; fails on warnings and broken links
+docs: $(READY_DEV)  ## build the documentation in site/ offline; fails on warnings and broken links
 	@$(VENV)/bin/python -m sphinx -E -a -W --keep-going -q -b html docs site
 	@echo "site/index.html"
 
-check: $(READY)  ## ruff, mypy and the prose check
+check: $(READY_DEV)  ## ruff, mypy and the prose check
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python scripts/check_prose.py
 
 bench: $(READY)  ## training speed compared to two plain training loops
@@ -183,7 +190,7 @@ bench-book: $(READY)  ## rerun every study with the quick budget: up to 20 minut
 bench-sequential: $(READY)  ## [ARGS=--draw]: wrong decisions and power of group-sequential studies, docs/sequential.md
 	@exec $(VENV)/bin/python -m benchmarks.sequential $(ARGS)
 
-bench-page: $(READY)  ## time per image of the generator in the report page, in Chromium
+bench-page: $(READY_DEV)  ## time per image of the generator in the report page, in Chromium
 	@exec $(VENV)/bin/python -m benchmarks.page $(ARGS)
 
 bench-live: $(READY)  ## overhead of grids and pages during training, in CPU seconds

@@ -21,6 +21,8 @@ from gan_lab.utils.files import atomic_path, make_file_name
 from gan_lab.utils.output import OutputFiles, remove_earlier
 from gan_lab.utils.provenance import GRID_PADDING, save_png
 
+DegradationKind = Literal["none", "gray", "mask", "downsample", "noise", "edges"]
+
 
 @dataclass(frozen=True)
 class ImageSpec:
@@ -37,6 +39,8 @@ class ImageSpec:
             are no sources.
         pairs: Where source i and image i are a pair: nowhere, among held-out images only (the
             ground truth of an unpaired set), or everywhere.
+        degradation: How the sources are made from the images. With "mask", the last channel of the
+            sources is the mask.
     """
 
     channels: int
@@ -46,6 +50,7 @@ class ImageSpec:
     content: Literal["digits", "points", "photos", "horses"] = "photos"
     source_channels: int = 0
     pairs: Literal["none", "held out", "all"] = "none"
+    degradation: DegradationKind = "none"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,7 +64,8 @@ class Batch(NamedTuple):
     Attributes:
         images: [B, C, H, W], floats in [-1, 1] once they are on the device.
         labels: [B] int64; -1: hidden.
-        sources: [B, C', H, W], the inputs of image-to-image translation.
+        sources: [B, C', H, W], the inputs of image-to-image translation. C' is C + 1 if the last
+            channel is the mask of a hole.
         alternating_labels: Whether only rows 0, 2, 4 ... have labels. Checking the labels
             themselves would synchronize with the device.
     """
@@ -91,7 +97,21 @@ class Batch(NamedTuple):
 
     def shown(self) -> list[Tensor]:
         """Return the sets of images for a grid of reals: the sources, if any, and the images."""
-        return [self.images] if self.sources is None else [self.sources, self.images]
+        return [self.images] if self.sources is None else [self.source_images, self.images]
+
+    @property
+    def source_images(self) -> Tensor:
+        """The sources without the mask of a hole."""
+        assert self.sources is not None
+        channels = self.images.shape[1]
+        return self.sources[:, :channels] if self.source_mask is not None else self.sources
+
+    @property
+    def source_mask(self) -> Tensor | None:
+        """The mask of a hole, [B, 1, H, W]; None if the sources have none."""
+        assert self.sources is not None
+        channels = self.images.shape[1]
+        return self.sources[:, channels:] if self.sources.shape[1] == channels + 1 else None
 
 
 def to_unit(pixels: Tensor) -> Tensor:

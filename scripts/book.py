@@ -24,8 +24,8 @@ def main() -> None:
     """Copy complete results from runs/studies, then write the pages."""
     for name in studies.names():
         for budget in studies.BUDGETS:
-            for kind in ("", ".cost", ".measured"):
-                file = f"{name}/{budget}{kind}.json"
+            for kind in (".json", ".cost.json", ".measured.json", ".samples.png", ".samples.json"):
+                file = f"{name}/{budget}{kind}"
                 if (RUNS / file).is_file():
                     (RESULTS / name).mkdir(parents=True, exist_ok=True)
                     shutil.copy(RUNS / file, RESULTS / file)

@@ -1,4 +1,4 @@
-"""Record the grids on the page of a training, from the command on: docs/live_training.gif, times.
+"""Record terminal and page of a training, from the command on: docs/live_training.gif, times.
 
     .venv/bin/python scripts/record_live.py cgan data.source=sample
     .venv/bin/python scripts/record_live.py sngan_faces data.source=sample --no-gif
@@ -12,9 +12,11 @@ of the digits. ``--out`` adds them to a JSON file. The training is stopped after
 from __future__ import annotations
 
 import argparse
+import html
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -36,6 +38,10 @@ from gan_lab.runs.run_folder import RunFolder
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE_SIZE = {"width": 800, "height": 900}
+TERMINAL_WIDTH = 520
+# a terminal as HTML; the clock is that of the command
+TERMINAL = """<body style="margin: 0; background: #1b1b1b; color: #e6e6e6">
+<pre style="margin: 12px; font: 15px monospace; white-space: pre-wrap">{text}</pre></body>"""
 COLORS = 64
 FRAME_MS = 700
 POLL_S = 0.05
@@ -48,6 +54,8 @@ class Training:
 
     def __init__(self, experiment: str, overrides: list[str], folder: Path) -> None:
         self.folder = folder
+        # without the overrides of this script
+        self.command = shlex.join(["gan-lab", "train", experiment, *overrides[:-2]])
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gan_lab", "train", experiment, *overrides],
@@ -64,6 +72,14 @@ class Training:
         for line in self.process.stdout:
             self.note("first line")
             self.lines.append(line)
+
+    def show_terminal(self) -> str:
+        """Return command, output and clock as HTML."""
+        root = str(self.folder.parent.parent)
+        output = [line.rstrip().replace(root, "runs") for line in self.lines]
+        lines = [f"$ {self.command}", "", *output]
+        clock = f"{time.monotonic() - self.started:.0f} seconds"
+        return TERMINAL.format(text=html.escape("\n".join([*lines, "", clock])))
 
     def note(self, event: str) -> None:
         """Record the time of an event, unless it has happened before."""
@@ -162,6 +178,7 @@ def record(training: Training, seconds: float) -> list[Any]:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page(viewport=PAGE_SIZE, color_scheme="light")
+        terminal = browser.new_page()
         shown = ""
         while time.monotonic() - training.started < seconds:
             note_files(training)
@@ -172,14 +189,31 @@ def record(training: Training, seconds: float) -> list[Any]:
                     seen = page.evaluate("document.getElementById('seen')?.textContent ?? ''")
                     if seen != shown:
                         page.wait_for_selector("#live[aria-busy=false]", state="attached")
-                        image = Image.open(io.BytesIO(page.locator("#grids").screenshot()))
-                        frames.append(image.convert("RGB"))
+                        grids = take_screenshot(page.locator("#grids"))
+                        terminal.set_viewport_size(
+                            {"width": TERMINAL_WIDTH, "height": grids.height}
+                        )
+                        terminal.set_content(training.show_terminal())
+                        frames.append(join(take_screenshot(terminal), grids))
                         shown = seen
                 except Error:
                     # the page has just reloaded itself
                     continue
             time.sleep(POLL_S)
     return frames
+
+
+def take_screenshot(shown: Any) -> Image.Image:
+    """Take a screenshot of a page, or of a part of it."""
+    return Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
+
+
+def join(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Join two pictures side by side."""
+    picture = Image.new("RGB", (left.width + right.width, max(left.height, right.height)), "white")
+    picture.paste(left, (0, 0))
+    picture.paste(right, (left.width, 0))
+    return picture
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from gan_lab.utils.errors import UserError
 # written to config.yaml as ``format``; a run without it is of format 1. Increase it whenever a key
 # is renamed or removed, or a value changes its meaning, and store a run of that format in
 # tests/older_runs
-FORMAT = 2
+FORMAT = 3
 # a key that was split has two current names
 RENAMED_KEYS = {
+    "data.gray_input": ("data.degradation",),
     "data.max_bad": ("data.max_unreadable",),
     "metrics.cap": ("metrics.max_features_kept",),
     "metrics.n": ("metrics.num_fakes", "metrics.num_reals"),
@@ -31,7 +32,12 @@ RENAMED_KEYS = {
     "model.lr": ("model.lr_d", "model.lr_g"),
     "model.pool": ("model.pool_size",),
 }
-RENAMED_VALUES = {("metrics.split", "held_out"): "test"}
+# by current key and by old value as text
+RENAMED_VALUES = {
+    ("data.degradation", "false"): "none",
+    ("data.degradation", "true"): "gray",
+    ("metrics.split", "held_out"): "test",
+}
 
 
 def pop_format(tree: dict[str, Any], path: Path, default: int) -> int:
@@ -68,6 +74,7 @@ def rename_keys(values: Mapping[str, Any], known: Collection[str]) -> dict[str, 
         for name in names:
             # a current name in the same file wins
             if name == key or name not in values:
-                is_text = isinstance(value, str)
-                renamed[name] = RENAMED_VALUES.get((name, value), value) if is_text else value
+                # a config has text at this point, a record in JSON has booleans
+                text = str(value).lower() if isinstance(value, str | bool) else ""
+                renamed[name] = RENAMED_VALUES.get((name, text), value)
     return renamed

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from gan_lab import seeding
 from gan_lab.config.schema import USER_FOLDERS, DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.degradations import PURPOSE, Degradation
 from gan_lab.data.facts import DataFacts
 from gan_lab.data.reference import Reference
 from gan_lab.data.samplers import (
@@ -27,7 +28,7 @@ from gan_lab.data.samplers import (
     stack_rows,
 )
 from gan_lab.data.split import PixelArray, Subset, split_in_half
-from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_gray, to_unit
+from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_unit
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
@@ -89,6 +90,7 @@ class GANDataModule(LightningDataModule):
         self.decoded = decoded
         self.cfg = cfg
         self.seed = seed
+        self.degradation = Degradation.from_config(cfg)
         self.spec = self._spec()
         self.class_names = self._class_names()
         self.all_train = self._subset(
@@ -141,7 +143,7 @@ class GANDataModule(LightningDataModule):
         self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None
     ) -> Subset:
         return Subset(
-            images, labels if self.spec.classes else None, None if self.cfg.gray_input else sources
+            images, labels if self.spec.classes else None, None if self.degradation else sources
         )
 
     def _choose_train_images(self, train: Subset) -> Subset:
@@ -197,24 +199,18 @@ class GANDataModule(LightningDataModule):
         spec, cfg = self.decoded.spec, self.cfg
         if not cfg.labels or self.decoded.train_labels is None:
             spec = replace(spec, classes=0)
-        if cfg.gray_input:
-            if spec.channels not in (1, 3):
-                raise UserError(
-                    "data.gray_input=true needs gray or RGB images, but these have "
-                    f"{spec.channels} channels. Set data.gray_input=false."
-                )
-            content: Any = "photos" if spec.content == "horses" else spec.content
-            spec = replace(spec, source_channels=1, pairs="all", content=content)
+        if self.degradation:
+            spec = self.degradation.describe_sources(spec)
         if not cfg.paired:
             if spec.pairs == "none":
                 raise UserError(
                     "data.paired=false needs a paired data set, but this one is not. Remove the "
                     "key."
                 )
-            if cfg.gray_input:
+            if self.degradation:
                 raise UserError(
-                    "data.paired=false does not apply to data.gray_input=true: an image and its "
-                    "gray version are always a pair. Remove one of the two keys."
+                    f"data.paired=false does not apply to data.degradation={cfg.degradation}: an "
+                    "image and its degraded version are always a pair. Remove one of the two keys."
                 )
             spec = replace(spec, pairs="held out")
         return spec
@@ -289,11 +285,24 @@ class GANDataModule(LightningDataModule):
         return batch.to_device(device)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Scale to [-1, 1], then crop and flip at random: whole batches, on the device."""
+        """Scale to [-1, 1], then crop, flip and degrade at random: whole batches, on the device."""
         position = self.position
-        batch = self.in_range(batch).map(lambda images: images.to(position.dtype))
-        if not (self.cfg.jitter or self.cfg.flip):
-            return batch
+        batch = batch.map(lambda images: to_unit(images).to(position.dtype))
+        if self.cfg.jitter or self.cfg.flip:
+            batch = self._augment(batch)
+        if self.degradation:
+            seed = self._branch_seed()
+            streams = [
+                Stream(seed, PURPOSE, position.iteration, *share) for share in position.shares
+            ]
+            # in float32, as in evaluations
+            sources = self.degradation.degrade(batch.images.float(), streams)
+            batch = batch._replace(sources=sources.to(position.dtype))
+        return batch
+
+    def _augment(self, batch: Batch) -> Batch:
+        """Crop and flip images at random, and the sources of pairs with them."""
+        position = self.position
         seed = self._branch_seed()
         n = len(batch.images) // position.parts
         images, sources = batch.images, batch.sources
@@ -322,9 +331,15 @@ class GANDataModule(LightningDataModule):
         return seeding.branch_seed(self.seed, self.position.branch)
 
     def in_range(self, batch: Batch) -> Batch:
-        """Scale a batch to [-1, 1] and add gray inputs if ``data.gray_input`` is set."""
+        """Scale a batch to [-1, 1] and add the inputs of ``data.degradation``.
+
+        Those of a training batch are random instead, see ``on_after_batch_transfer``.
+        """
+        pixels = batch.images
         batch = batch.map(to_unit)
-        return batch._replace(sources=to_gray(batch.images)) if self.cfg.gray_input else batch
+        if not self.degradation:
+            return batch
+        return batch._replace(sources=self.degradation.degrade_fixed(batch.images, pixels))
 
     def reference(self, n: int, size: int | None = None, split: str = "test") -> Reference:
         """Return up to n reals of a split, in batches of ``size`` and in a fixed order.

@@ -62,8 +62,8 @@ class Reference(Sequence[Batch]):
 
     def conditions(self, i: int) -> Batch:
         """Return the labels and sources of batch i, with zeros as images: the generator's input."""
-        # With gray_input, the sources are computed from the images.
-        if self.data.cfg.gray_input:
+        # Degraded sources are computed from the images.
+        if self.data.degradation:
             return self[i]._replace(images=self._make_zeros(i))
         batch = self.split.__getitems__(self._rows(i), images=False)
         return batch._replace(images=self._make_zeros(i)).map(to_unit)

@@ -91,6 +91,7 @@ class ManualDDPStrategy(DDPStrategy):
     def __init__(self, launched: Launch, timeout_s: float) -> None:
         super().__init__(timeout=timedelta(seconds=timeout_s))
         self.launched = launched
+        self._to_share: list[Any] | None = None
 
     def configure_ddp(self) -> None:
         """Broadcast the weights and buffers of rank 0."""
@@ -103,6 +104,23 @@ class ManualDDPStrategy(DDPStrategy):
         self._launcher = WatchingLauncher(
             self.cluster_environment, self.num_processes, self.num_nodes
         )
+
+    def share_from_first_rank(self, value: Any) -> Any:
+        """Return the value that rank 0 passes, on all ranks. Call it once, before ``fit``.
+
+        Rank 0 returns at once and sends the value when ``fit`` joins the ranks, because ``fit``
+        starts them. The others start the processes of their machine, join and wait for it here.
+
+        Args:
+            value: The value on rank 0; ignored on other ranks.
+        """
+        self._to_share = [value]
+        if self.launched.rank == 0:
+            return value
+        assert self._launcher is not None
+        shared = self._to_share
+        self._launcher.launch(self.setup_environment)
+        return shared[0]
 
     def setup_distributed(self) -> None:
         """Join the process group; after a restart by torchrun, with new keys in the store.
@@ -119,6 +137,9 @@ class ManualDDPStrategy(DDPStrategy):
                 # keys.
                 warnings.warn(STALE_STORE_WARNING, stacklevel=2)
         super().setup_distributed()
+        if self._to_share is not None:
+            distributed.broadcast_object_list(self._to_share, src=0)
+            self._to_share = None
 
     def _join_under_new_keys(self) -> None:
         if distributed.is_initialized() or self._timeout is None:
@@ -150,10 +171,11 @@ class WatchingLauncher(_SubprocessScriptLauncher):
     def launch(
         self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any
     ) -> Any:
-        """Start the other processes, and call the function in this one."""
+        """Start the other processes once, and call the function in this one."""
         finished = threading.Event()
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
+        if self.procs:
             first_rank = self.cluster_environment.node_rank() * self.num_processes + 1
             threading.Thread(
                 target=watch_children, args=(self.procs, first_rank, finished), daemon=True

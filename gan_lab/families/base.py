@@ -55,7 +55,7 @@ class Family(LightningModule, ABC):
     # the keys of outputs()
     output_names: ClassVar[tuple[str, ...]] = ("generated",)
     # indices of the sets of sample_grid() that reconstruct held-out images, nearly copies of them
-    reconstructed_sets: ClassVar[tuple[int, ...]] = ()
+    reconstructed_sets: tuple[int, ...] = ()
     # whether generate() uses the batch's labels
     conditional: bool = False
     # whether batches need source images
@@ -190,6 +190,11 @@ class Family(LightningModule, ABC):
             raise UserError(
                 f"{name} translates between two domains, but the data has one. "
                 "Choose data.name=horse2zebra"
+            )
+        if self.spec.degradation == "mask" and self.image_to_image and not self.paired:
+            raise UserError(
+                f"{name} translates in both directions, but data.degradation=mask adds a mask to "
+                "the inputs. Choose family=pix2pix"
             )
 
     @classmethod

@@ -31,6 +31,9 @@ from gan_lab.networks.unet import UNet
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
+# degradations whose outputs are nearly copies of the held-out images
+RESTORED = ("mask", "downsample", "noise")
+
 
 @dataclass(frozen=True)
 class Pix2PixConfig(ModelConfig):
@@ -47,6 +50,10 @@ class Pix2PixConfig(ModelConfig):
     affine: bool = True
     # dropout probability in the three innermost upsampling layers
     dropout: float = number(0.5, minimum=0, below=1)
+    # image: the network predicts the image; residual: its difference from the input, for
+    # super-resolution and denoising; fill: the hole of data.degradation=mask, and the other pixels
+    # are those of the input
+    output: Literal["image", "residual", "fill"] = "image"
     # equation 4: lambda
     l1_weight: float = number(100.0, minimum=0)
     # weight of the adversarial loss in the generator's step; 0: L1 only, as in section 4.2
@@ -71,10 +78,12 @@ class Pix2Pix(Family):
             missing = "source images" if spec.source_channels == 0 else "training pairs"
             raise UserError(
                 f"pix2pix trains on (source, target) pairs, but the data has no {missing}. "
-                "Choose data.name=pairs, data.gray_input=true or, for unpaired images, "
+                "Choose data.name=pairs, data.degradation=gray or, for unpaired images, "
                 "family=cyclegan"
             )
         C = spec.source_channels
+        if spec.degradation in RESTORED:
+            self.reconstructed_sets = (1,)
         norms: dict[str, Any] = {"norm": cfg.norm, "affine": cfg.affine}
         self.generator = UNet(
             shape=spec.shape,
@@ -82,6 +91,7 @@ class Pix2Pix(Family):
             width=cfg.width,
             depth=cfg.depth,
             dropout=cfg.dropout,
+            output=cfg.output,
             **norms,
         )
         self.discriminator = PatchDiscriminator(
@@ -122,7 +132,7 @@ class Pix2Pix(Family):
 
     def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
         assert batch.sources is not None
-        return [batch.sources, self.generate(batch, stream), batch.images]
+        return [batch.source_images, self.generate(batch, stream), batch.images]
 
 
 FAMILY = Pix2Pix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +45,13 @@ class UNet(Network):
     generator's only noise, which eval mode disables. Height and width of inputs must be multiples
     of ``multiple``.
 
+    With ``output`` "residual", the network predicts the difference from the sources. With "fill",
+    the last channel of the sources is a mask, 1 in a hole and -1 elsewhere, the hole is 0, and the
+    network predicts the hole: all other pixels are those of the sources.
+
     Raises:
-        UserError: The sides of ``shape`` cannot be halved ``depth`` times.
+        UserError: The sides of ``shape`` cannot be halved ``depth`` times, or ``output`` does not
+            apply to such sources.
 
     Source: Isola et al. 2017 (arXiv 1611.07004), sections 3.2.1 and 6.1.1; the bottleneck as in the
     paper's erratum.
@@ -61,9 +67,13 @@ class UNet(Network):
         norm: TranslatorNorm = "batch",
         affine: bool = False,
         dropout: float = 0.5,
+        output: Literal["image", "residual", "fill"] = "image",
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
+        _check_output(output, channels, source_channels)
+        self.output = output
+        self.channels = channels
         max_depth = max_halvings(height, breadth)
         depth = depth or max_depth
         if not 1 <= depth <= max_depth:
@@ -114,4 +124,26 @@ class UNet(Network):
             skips.append(x)
         for i, up in enumerate(self.up):
             x = up(x if i == 0 else torch.cat([x, skips[-1 - i]], dim=1))
+        if self.output == "residual":
+            restored = sources + x
+            # in training, a clamp would stop the gradient of pixels beyond black and white
+            return restored if self.training else restored.clamp(-1, 1)
+        if self.output == "fill":
+            is_hole = 0.5 * sources[:, self.channels :] + 0.5
+            return sources[:, : self.channels] + is_hole * x
         return x
+
+
+def _check_output(output: str, channels: int, source_channels: int) -> None:
+    """Raise UserError if an output does not apply to sources of this number of channels."""
+    if output == "residual" and source_channels != channels:
+        raise UserError(
+            f"model.output=residual adds to the input, which has {source_channels} channels, while "
+            f"images have {channels}. Set data.degradation=downsample or noise, or "
+            "model.output=image"
+        )
+    if output == "fill" and source_channels != channels + 1:
+        raise UserError(
+            "model.output=fill needs inputs with a mask. Set data.degradation=mask, or "
+            "model.output=image"
+        )

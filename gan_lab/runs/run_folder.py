@@ -24,6 +24,7 @@ from gan_lab.runs.environment import describe_environment, is_started_by_make
 from gan_lab.runs.results import WEIGHTS
 from gan_lab.runs.run import MAKE_MARK, Run
 from gan_lab.runs.run_files import clear_run
+from gan_lab.runs.run_lock import is_locked, lock_path
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER, make_file_name, write_text
 
@@ -146,22 +147,9 @@ class RunFolder:
         return None if find_differences(run.config, config) else run
 
     @property
-    def _lock_path(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.lock")
-
-    @property
     def is_locked_elsewhere(self) -> bool:
         """True if another process on this machine is training this run."""
-        if self._lock_path.resolve() in _held_locks or not self._lock_path.is_file():
-            return False
-        try:
-            with FileLock(self._lock_path).acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            # the folder of someone else
-            return False
+        return lock_path(self.path) not in _held_locks and is_locked(self.path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -171,11 +159,11 @@ class RunFolder:
             UserError: Another process has locked it.
             OSError: The lock file cannot be written.
         """
-        path = self._lock_path
+        path = lock_path(self.path)
         lock = FileLock(path)
         try:
             # before the folder of the lock: only a new root is marked
-            mark(path.parent.parent)
+            mark(self.path.parent.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
@@ -184,13 +172,13 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise OSError(
-                f"{path.parent} cannot be written: {error.strerror}. Choose another run.root."
+                f"{self.path.parent} cannot be written: {error.strerror}. Choose another run.root."
             ) from None
-        _held_locks.add(path.resolve())
+        _held_locks.add(path)
         try:
             yield
         finally:
-            _held_locks.discard(path.resolve())
+            _held_locks.discard(path)
             lock.release()
 
 

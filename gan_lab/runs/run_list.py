@@ -11,12 +11,12 @@ from typing import Any
 
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_lock import is_locked, list_locked_inodes
 from gan_lab.runs.run_search import find_run_folders
 from gan_lab.utils.errors import UserError, first_line
 
 # Files of a run that change while it trains. Its age is that of the newest one.
 DATED_FILES = ("metrics.csv", "summary.json", "config.yaml")
-LOCKS = Path("/proc/locks")
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,11 @@ def describe_run(folder: Path, locked: frozenset[int] = frozenset()) -> ListedRu
     try:
         run = Run(folder)
         headline, value = find_headline(run)
-        is_training = get_inode(folder.with_name(f".{folder.name}.lock")) in locked
         return ListedRun(
             path=folder,
             name=name,
             family=str(run.values.get("family", "")),
-            status="training" if is_training else run.status,
+            status="training" if is_locked(folder, locked) else run.status,
             images=run.images if run.status == "unfinished" else run.summary["images"],
             budget_images=run.budget_images,
             headline=headline,
@@ -156,31 +155,6 @@ def format_age(changed: float, now: float | None = None) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
     return f"{int(seconds // 60)} min"
-
-
-def list_locked_inodes() -> frozenset[int]:
-    """List the inodes of all locked files; empty where the system does not list them.
-
-    A training locks its run. To try the lock could stop a training that is about to start.
-    """
-    inodes = set()
-    try:
-        for line in LOCKS.read_text(encoding="utf-8").splitlines():
-            # 1: FLOCK ADVISORY WRITE 4242 08:01:131073 0 EOF
-            fields = line.split()
-            if len(fields) > 5 and fields[1] == "FLOCK":
-                inodes.add(int(fields[5].rpartition(":")[2]))
-    except (OSError, ValueError):
-        pass
-    return frozenset(inodes)
-
-
-def get_inode(path: Path) -> int | None:
-    """Return the inode of a file; None if there is none."""
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None
 
 
 def get_time(path: Path) -> float:

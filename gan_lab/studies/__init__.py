@@ -111,6 +111,7 @@ class Study:
         full: The budget that the verdict is based on.
         not_shown: What does not follow from the study.
         known_before: Which results about the arms were known when the predictions were recorded.
+        superseded_by: The study that asks the same with a better design, if there is one.
         name: Name of the file, without its suffix.
     """
 
@@ -127,6 +128,7 @@ class Study:
     full: Budget = field(default_factory=Budget)
     not_shown: str = ""
     known_before: str = ""
+    superseded_by: str = ""
     name: str = ""
 
     def get_budget(self, name: str) -> Budget:
@@ -236,6 +238,10 @@ def _validate(study: Study, path: Path) -> None:
                     f"{path}: unknown arm in a prediction: {arm}. "
                     f"The arms are {', '.join(study.arms)}"
                 )
+    if study.superseded_by and not (path.parent / f"{study.superseded_by}.yaml").is_file():
+        raise UserError(
+            f"{path}: superseded_by: {study.superseded_by}. There is no such study next to this one"
+        )
     for name in BUDGETS:
         _validate_looks(study.get_budget(name), f"{path}: {name}")
 

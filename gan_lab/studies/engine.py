@@ -20,6 +20,7 @@ from gan_lab.config.values import split_arguments
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.studies import Study, measurement_record, measures, verdict
+from gan_lab.studies.arm_samples import write_samples
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
@@ -115,9 +116,8 @@ def collect(study: Study, budget: str, root: Path) -> None:
         results = _read_measurements(study, budget, root, seeds)
         if len(looks) == 1 or not verdict.needs_more_seeds(study, budget, results):
             break
-    measurements = [
-        measured for _, measured in _list_complete_measurements(study, budget, root, seeds)
-    ]
+    by_arm = _list_complete_measurements(study, budget, root, seeds)
+    measurements = [measured for _, measured in by_arm]
     runs = [run for measured in measurements for run in measured.get("runs", [])]
     recorded = {
         "study": study.name,
@@ -136,6 +136,8 @@ def collect(study: Study, budget: str, root: Path) -> None:
     write_text(path.with_suffix(".measured.json"), json.dumps(measured_with, indent=1) + "\n")
     write_text(path.with_suffix(".cost.json"), json.dumps(cost) + "\n")
     write_text(path.with_suffix(".runs.json"), json.dumps([*dict.fromkeys(runs)]) + "\n")
+    first_seed = dict(by_arm[: len(study.arms)])
+    write_samples(first_seed, root / "studies" / "runs", path.with_suffix(".samples.png"))
 
 
 def _list_measurements(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -79,6 +81,8 @@ class RecordedResults:
         runs: Folders of the trainings, relative to ``runs`` next to the pages; none in docs.
         conclusion: What the results say about the claim, written by hand; empty for new results.
         measured: The record of ``measurement_record.py``; None if there is none.
+        samples: The picture of ``arm_samples.py``; None if there is none.
+        sampled_arms: The arms of its rows.
     """
 
     budget: str
@@ -87,6 +91,8 @@ class RecordedResults:
     runs: list[str]
     conclusion: str = ""
     measured: dict[str, Any] | None = None
+    samples: Path | None = None
+    sampled_arms: Sequence[str] = ()
 
 
 def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
@@ -109,7 +115,20 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
         says = read_json(conclusion)["text"] if conclusion.is_file() else ""
         record = path.with_suffix(".measured.json")
         measured = read_json(record) if record.is_file() else None
-        found[budget] = RecordedResults(budget, ordered, seconds, trained, says, measured)
+        picture: Path | None = path.with_suffix(".samples.png")
+        arms = path.with_suffix(".samples.json")
+        if not arms.is_file():
+            picture = None
+        found[budget] = RecordedResults(
+            budget,
+            ordered,
+            seconds,
+            trained,
+            says,
+            measured,
+            picture,
+            read_json(arms) if picture else (),
+        )
     return found
 
 
@@ -122,8 +141,13 @@ def read_verdicts(folder: Path, study: Study) -> dict[str, str]:
 
 
 def write_page(study: Study, recorded: RecordedResults, out: Path) -> Path:
-    """Write the page ``<study>.md`` and its figure ``<study>.svg``; return the page's path."""
+    """Write the page ``<study>.md`` and its figures; return the page's path.
+
+    The figures are ``<study>.svg`` and, with samples of the arms, ``<study>_samples.png``.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    if recorded.samples:
+        shutil.copyfile(recorded.samples, out / f"{study.name}_samples.png")
     write_text(out / f"{study.name}.svg", render_figure(study, recorded.results))
     write_text(out / f"{study.name}.md", render_page(study, recorded))
     return out / f"{study.name}.md"
@@ -158,6 +182,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         f"**Known before:** {study.known_before}" if study.known_before else "",
         f"**Verdict:** {SENTENCES[verdict.combine_verdicts(judged)]}: {count_verdicts(judged)} "
         f"({budget} edition, {seeds}).",
+        _describe_successor(study),
         _describe_age(study, recorded),
         _describe_failures(study, results),
         f"**What this says about the claim:** {recorded.conclusion}" if recorded.conclusion else "",
@@ -167,6 +192,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
             [_format_prediction(each) for each in judged],
         ),
         _format_table(["arm", *columns], arms),
+        _show_samples(study, recorded),
         _describe_tests(study, budget, judged),
         f"**Not shown:** {study.not_shown}",
         "## Design",
@@ -180,9 +206,17 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def is_superseded(folder: Path, study: Study) -> bool:
+    """Return True if the study with the better design has full results in a folder."""
+    if not study.superseded_by:
+        return False
+    return "full" in read_verdicts(folder, studies.load(study.superseded_by))
+
+
 def render_index(folder: Path) -> str:
     """Return the index of all studies in Markdown, with the verdicts of the results in a folder."""
-    rows = []
+    rows: list[list[str]] = []
+    superseded: list[list[str]] = []
     verdicts: list[str] = []
     total_seconds = 0.0
     for name in studies.names():
@@ -200,9 +234,14 @@ def render_index(folder: Path) -> str:
             says = found["full"].conclusion
             if _describe_age(study, found["full"]):
                 counts += ", measured with an older configuration"
+        shown = f"**{concluded}** ({counts})" if concluded else "not measured yet"
+        if is_superseded(folder, study):
+            successor = studies.load(study.superseded_by)
+            by = f"[{successor.title}]({successor.name}.md)"
+            superseded.append([str(study.chapter), title, shown, says, minutes, by])
+            continue
         if concluded:
             verdicts.append(concluded)
-        shown = f"**{concluded}** ({counts})" if concluded else "not measured yet"
         rows.append(
             [str(study.chapter), title, study.claim, study.prediction, shown, says, minutes]
         )
@@ -211,6 +250,25 @@ def render_index(folder: Path) -> str:
     waiting = ""
     if unmeasured:
         waiting = f" {unmeasured} more have recorded predictions and were not measured yet."
+    earlier = []
+    if superseded:
+        earlier = [
+            "## Superseded studies",
+            "These could not decide their claim, or compared with a number that had no reason. A "
+            "study with a better design has replaced each of them. Their results "
+            "stay, and are not counted above.",
+            _format_table(
+                [
+                    "",
+                    "study",
+                    "verdict",
+                    "what this says about the claim",
+                    "minutes",
+                    "replaced by",
+                ],
+                superseded,
+            ),
+        ]
     parts = [
         "# Studies",
         "Each study turns a claim of the GAN literature into an experiment. Its predictions, arms "
@@ -245,7 +303,9 @@ def render_index(folder: Path) -> str:
         ),
         "Verdicts and minutes are those of the full edition. It took "
         f"{total_seconds / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
-        "EPYC; `make study STUDY=all WORKERS=2` shares it between two processes.",
+        "EPYC for the first 32 and an Intel Xeon for the others; `make study STUDY=all WORKERS=2` "
+        "shares it between two processes.",
+        *earlier,
         "## Tests",
         TESTS,
     ]
@@ -321,6 +381,29 @@ def _format_prediction(judged: JudgedPrediction) -> list[str]:
     shown = scale.format_effect(sign * effect.difference + 0.0, low, high)
     p = "not tested" if math.isnan(effect.p) else f"{effect.p:.2g}" if effect.p else "< 1e-12"
     return [str(judged.prediction), scale.name, shown, p, concluded]
+
+
+def _show_samples(study: Study, recorded: RecordedResults) -> str:
+    """Show a row of samples of each arm, by the first seed."""
+    if not recorded.samples:
+        return ""
+    arms = ", ".join(f"`{arm}`" for arm in recorded.sampled_arms)
+    kind = "one row for each of" if len(recorded.sampled_arms) > 1 else "of"
+    return (
+        f"Samples of the first seed, {kind} {arms}:\n\n"
+        f"![Samples of the arms]({study.name}_samples.png)"
+    )
+
+
+def _describe_successor(study: Study) -> str:
+    """Name the study that asks the same with a better design."""
+    if not study.superseded_by:
+        return ""
+    successor = studies.load(study.superseded_by)
+    return (
+        f"**Superseded by** [{successor.title}]({successor.name}.md), which asks the same with a "
+        "better design."
+    )
 
 
 def _describe_age(study: Study, recorded: RecordedResults) -> str:

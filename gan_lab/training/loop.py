@@ -6,8 +6,8 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gan_lab.config.loading import RUN_ID_ORIGIN, LoadedConfig
 from gan_lab.config.schema import Config, with_values
 from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import detect
+from gan_lab.distributed.ddp_strategy import ManualDDPStrategy
 from gan_lab.distributed.lightning_internals import set_rank
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
@@ -117,7 +118,7 @@ def train_run(
     loaded = warm_start.load_initial_weights(built.family, config) if is_new else None
     with run.locked() if rank() == 0 else nullcontext():
         # The lock comes first: a job that is ending still replaces its checkpoints.
-        checkpoint = None if config.run.overwrite else latest_checkpoint(run.path)
+        checkpoint = choose_checkpoint(built)
         if checkpoint:
             loaded = None
         elif not is_new:
@@ -135,6 +136,48 @@ def train_run(
     if code > 128:
         detect.barrier_if_distributed()
     return code if rank() == 0 or code > 128 else 0
+
+
+def choose_checkpoint(built: Experiment) -> Path | None:
+    """Return the checkpoint that a training resumes from; None if it starts.
+
+    Rank 0, which holds the lock of the run folder, decides for all ranks: others could look before
+    an ending job has replaced its checkpoints.
+
+    Raises:
+        UserError: No checkpoint can be read, or this machine does not have the one of rank 0.
+    """
+    folder = built.run.path
+    name = None
+    if rank() == 0 and not built.config.run.overwrite:
+        latest = latest_checkpoint(folder)
+        name = latest.name if latest else None
+    strategy = built.trainer.strategy
+    if isinstance(strategy, ManualDDPStrategy):
+        # Only other ranks wait here, so a signal must not be lost.
+        if rank() != 0:
+            built.checkpoint.listen(*PREEMPTED)
+        with explain_lost_connection(built.config):
+            name = strategy.share_from_first_rank(name)
+    path = folder / "checkpoints" / name if name else None
+    if path and not path.is_file():
+        raise UserError(
+            f"rank {rank()} has no {path}, from which rank 0 resumes. run.root must be a folder "
+            "shared by all machines"
+        )
+    return path
+
+
+@contextmanager
+def explain_lost_connection(config: Config) -> Iterator[None]:
+    """Convert an error of the connection to the other ranks to one that names the lost ranks."""
+    try:
+        yield
+    except Exception as error:
+        if detect.is_connection_error(error):
+            launched = detect.detect_launcher(config.run)
+            raise detect.explain_lost_ranks(launched, error, config.run.timeout_s) from None
+        raise
 
 
 def resume(built: Experiment, path: Path) -> None:
@@ -203,20 +246,15 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
     while True:
         built.checkpoint.listen(*PREEMPTED)
         try:
-            built.trainer.fit(
-                built.family, datamodule=built.data, ckpt_path=path, weights_only=True
-            )
+            with explain_lost_connection(built.config):
+                built.trainer.fit(
+                    built.family, datamodule=built.data, ckpt_path=path, weights_only=True
+                )
             return built, None
         except DivergedError as diverged:
             if built.config.health.on_nan == "stop" or built.family.branch >= MAX_ROLLBACKS_PER_RUN:
                 return built, diverged
             built, path = roll_back(built, diverged)
-        except Exception as error:
-            if detect.is_connection_error(error):
-                raise detect.explain_lost_ranks(
-                    detect.detect_launcher(built.config.run), error, built.config.run.timeout_s
-                ) from None
-            raise
         except SystemExit as error:
             # Lightning turns a Ctrl-C before the first iteration into SystemExit.
             if isinstance(error.__context__, KeyboardInterrupt):
@@ -229,10 +267,13 @@ def roll_back(built: Experiment, diverged: DivergedError) -> tuple[Experiment, P
 
     The branch is written to the checkpoint, so that a killed run resumes on it.
     """
-    path = latest_checkpoint(built.run.path)
+    latest = latest_checkpoint(built.run.path) if rank() == 0 else None
+    # the name, because run.root may be another path on another machine
+    name = built.trainer.strategy.broadcast(latest.name if latest else None)
     branch = built.family.branch + 1
     # health.on_nan=rollback writes a checkpoint before the first iteration
-    assert path is not None
+    assert name is not None
+    path = built.run.path / "checkpoints" / name
     if rank() == 0:
         iteration = read_checkpoint(path)["iteration"]
         sentence = (

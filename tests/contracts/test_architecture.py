@@ -3,11 +3,14 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
@@ -168,10 +171,14 @@ def test_a_docstring_begins_with_a_verb_or_a_noun() -> None:
                 )
 
 
-def pins() -> dict[str, Version]:
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+
+
+def pins(locks: Sequence[str] = LOCKS) -> dict[str, Version]:
     lines = [
         line.partition("#")[0].partition(";")[0].strip()
-        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        for lock in locks
+        for line in (ROOT / lock).read_text().splitlines()
     ]
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in lines if line)
     return {
@@ -187,6 +194,34 @@ def test_the_lock_holds_every_dependency_within_its_range() -> None:
     for requirement in [one for one in wanted if one.name != project["name"]]:
         assert requirement.name in pins(), requirement
         assert pins()[requirement.name] in requirement.specifier, requirement
+
+
+def find_requirements(name: str, extras: Collection[str], found: set[str]) -> None:
+    """Add what a package and its extras require, and what that requires, to ``found``."""
+    for line in metadata.requires(name) or []:
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if marker and not any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            continue
+        key = f"{canonicalize_name(requirement.name)}{sorted(requirement.extras)}"
+        if key not in found:
+            found.add(key)
+            with suppress(metadata.PackageNotFoundError):
+                find_requirements(requirement.name, requirement.extras, found)
+
+
+def test_lock_of_users_has_what_they_need_and_no_developer_tool() -> None:
+    """Training, sampling, exports and all data sets need requirements.lock alone."""
+    locked = {canonicalize_name(name) for name in pins(LOCKS[:1])}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found: set[str] = set()
+    find_requirements(project["name"], {*project["optional-dependencies"]} - {"dev", "docs"}, found)
+    needed = {key.partition("[")[0] for key in found}
+    installed = {canonicalize_name(each.metadata["Name"]) for each in metadata.distributions()}
+    assert needed & installed <= locked
+    tools = {canonicalize_name(name) for name in pins(LOCKS[1:])}
+    assert not tools & locked
+    assert {"pytest", "mypy", "ruff", "playwright", "sphinx"} <= tools
 
 
 def test_compromised_lightning_is_neither_locked_nor_allowed() -> None:
@@ -206,7 +241,7 @@ def test_lock_pins_torch_and_torchvision_and_no_address() -> None:
     assert torchvision == Version(
         f"0.{torch.minor + (14 if torch.minor >= 15 else 15)}.{torchvision.micro}"
     )
-    assert "://" not in (ROOT / "requirements.lock").read_text()
+    assert all("://" not in (ROOT / lock).read_text() for lock in LOCKS)
     asked = [
         line for line in metadata.requires("torchvision") or [] if Requirement(line).name == "torch"
     ]

@@ -60,5 +60,5 @@ def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
     words = ["data.batch_size=16", "log.progress_bar=false", "log.wandb=off", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true", f"run.root={root}",
              f"data.root={data_root}", "data.source=sample"]  # fmt: skip
     words += ["data.name=mnist", "data.size=28"]
-    words += ["data.gray_input=true"] if made.image_to_image else []
+    words += ["data.degradation=gray"] if made.image_to_image else []
     return [*words, *model_words(family, **SMALL), *more]

@@ -7,18 +7,21 @@ import subprocess
 import threading
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import distributed
 
+from gan_lab.config.loading import load
 from gan_lab.config.schema import RunConfig
 from gan_lab.distributed import ddp_strategy, detect
 from gan_lab.distributed.detect import Launch
 from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.runs.run_folder import RunFolder
 from tests.helpers.families import small
-from tests.helpers.processes import Kill, ended, environments, start, train
+from tests.helpers.processes import CONTEXT, Kill, ended, environments, start, train
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "x",
@@ -313,6 +316,51 @@ def test_processes_that_begin_at_different_places_are_told_so(
     first, second = environments(2)
     pair = [start("gan", [*words, "run.images=320"], log, environment=first),
             start("gan", elsewhere, log, environment=second)]  # fmt: skip
-    assert ended(pair) == [1, 1]
-    assert "rank 1 has iteration 0, rank 0 has 10. run.root must be a folder" in log.read_text()
+    assert 0 not in ended(pair)
+    lost = tmp_path / "elsewhere" / "gan" / "x" / "checkpoints" / "iteration-00000010.ckpt"
+    assert f"rank 1 has no {lost}, from which rank 0 resumes. run.root must" in log.read_text()
     assert read_checkpoint(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")["iteration"] == 10
+
+
+def _choose(environment: dict[str, str], folder: Path, log: Path) -> None:
+    """Choose the checkpoint as one rank of a training; write its path to the log."""
+    os.environ.update(environment)
+    from gan_lab.training import builder, loop
+
+    own_rank = int(environment["RANK"])
+    builder.rank_zero_only.rank = own_rank
+    # an ending job wrote its last checkpoint after rank 1 looked, and before rank 0 did
+    loop.latest_checkpoint = lambda run: (
+        run / "checkpoints" / ("last.ckpt" if own_rank else "iteration-20.ckpt")
+    )
+    config = load("gan").config
+    trainer = builder.build_trainer(config, [], detect.detect_launcher(config.run))
+    checkpoint = SimpleNamespace(listen=lambda *_: None)
+    built: Any = SimpleNamespace(
+        run=RunFolder(folder), config=config, trainer=trainer, checkpoint=checkpoint
+    )
+    path = loop.choose_checkpoint(built)
+    # what fit does next
+    trainer.strategy.setup_environment()
+    trainer.strategy.barrier()
+    with log.open("a") as file:
+        file.write(f"{own_rank} {path}\n")
+    os._exit(0)
+
+
+def test_all_ranks_resume_from_the_checkpoint_of_rank_0(tmp_path: Path) -> None:
+    """Only rank 0 holds the lock of the run folder, so only it looks for the checkpoint."""
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    for name in ("last.ckpt", "iteration-20.ckpt"):
+        (checkpoints / name).touch()
+    log = tmp_path / "log"
+    pair = [
+        CONTEXT.Process(target=_choose, args=(environment, tmp_path, log))
+        for environment in environments(2)
+    ]
+    for process in pair:
+        process.start()
+    assert ended(pair, 60) == [0, 0]
+    expected = checkpoints / "iteration-20.ckpt"
+    assert sorted(log.read_text().splitlines()) == [f"0 {expected}", f"1 {expected}"]

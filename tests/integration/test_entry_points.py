@@ -409,7 +409,7 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder, self.record = folder, folder / "record"
         (folder / "Makefile").write_text(MAKEFILE, encoding="utf-8")
-        for name in ("requirements.lock", "pyproject.toml"):
+        for name in ("requirements.lock", "requirements-dev.lock", "pyproject.toml"):
             (folder / name).touch()
         for name in ("gan-lab", "python", "ruff", "mypy"):
             self._write_stub(folder / ".venv" / "bin" / name)
@@ -420,7 +420,8 @@ class Checkout:
             report = folder / "runs" / experiment / "demo" / "report.html"
             report.parent.mkdir(parents=True)
             report.touch()
-        (folder / ".venv" / ".ready").touch()
+        for name in (".ready", ".ready-dev"):
+            (folder / ".venv" / name).touch()
 
     def _write_stub(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -596,6 +597,13 @@ def test_makefile_environment_is_made_once(uv: str, installer: str, checkout: Ch
     assert package.endswith("--no-deps --no-build-isolation --editable .")
     assert (ROOT / "requirements.lock").is_file()
     assert checkout.make("setup", {"UV": uv}) == []
+    # targets for development add their tools, once
+    tools, pytest_call = [" ".join(call) for call in checkout.make("test", {"UV": uv})]
+    assert tools.startswith(installer)
+    assert tools.endswith("-r requirements-dev.lock")
+    assert (ROOT / "requirements-dev.lock").is_file()
+    assert "-m pytest" in pytest_call
+    assert [" ".join(call) for call in checkout.make("test", {"UV": uv})] == [pytest_call]
 
 
 # --------------------------------------------------------------------------------------------------

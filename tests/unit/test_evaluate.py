@@ -59,7 +59,9 @@ def data(
     decoded = ArrayDataset(
         made, arrays[0], labels, arrays[1], labels, "sample", "made up", f"made-{n}-{made}", *sides
     )  # type: ignore[arg-type]
-    return GANDataModule(decoded, DataConfig(root=str(root), gray_input=gray), seed=0)
+    return GANDataModule(
+        decoded, DataConfig(root=str(root), degradation="gray" if gray else "none"), seed=0
+    )
 
 
 class Generator(torch.nn.Module):

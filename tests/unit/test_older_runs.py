@@ -12,7 +12,7 @@ from gan_lab.cli import app
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.renames import FORMAT, RENAMED_KEYS, rename_keys
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder, to_dict
 from gan_lab.utils.errors import UserError
 
 STORED = Path(__file__).parent.parent / "older_runs"
@@ -116,6 +116,28 @@ def test_key_that_is_current_again_is_not_renamed() -> None:
     renamed = rename_keys({"model.lr": 1, "model.lr_g": 2}, loading.list_keys("wgan"))
     assert renamed == {"model.lr_d": 1, "model.lr_g": 2}
     assert rename_keys({"model.pool": 9}, loading.list_keys("cyclegan")) == {"model.pool_size": 9}
+
+
+def test_gray_input_of_an_older_run_is_a_degradation(tmp_path: Path) -> None:
+    """A key whose values changed with its name, in a config (text) and in a record (booleans)."""
+    for text, kind in (("true", "gray"), ("false", "none")):
+        path = tmp_path / text / "config.yaml"
+        path.parent.mkdir()
+        path.write_text(f"format: 2\nfamily: pix2pix\ndata:\n  gray_input: {text}\n")
+        assert Run(path.parent).config.data.degradation == kind
+        assert loading.load(str(path)).config.data.degradation == kind
+        recorded = {"data.gray_input": text == "true"}
+        assert rename_keys(recorded, loading.list_keys("pix2pix")) == {"data.degradation": kind}
+    (tmp_path / "run").mkdir()
+    config = to_dict(loading.load("colorize").config)
+    RunFolder(tmp_path / "run").prepare(loading.load("colorize").config, ["train", "colorize"])
+    del config["data"]["degradation"]
+    config["data"]["gray_input"] = True
+    text = plain_yaml.write({"format": 2} | config)
+    (tmp_path / "run" / "config.yaml").write_text(text, encoding="utf-8")
+    RunFolder(tmp_path / "run").prepare(loading.load("colorize").config, ["train", "colorize"])
+    upgraded = plain_yaml.resolve(plain_yaml.read_file(tmp_path / "run" / "config.yaml"))
+    assert upgraded["data"]["degradation"] == "gray"
 
 
 def test_config_of_a_run_is_an_experiment(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from gan_lab.runs import run_list
+from gan_lab.runs import run_list, run_lock
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from tests.helpers.reports import written_run
@@ -126,7 +126,7 @@ def test_describe_run_vanished_run_is_damaged(
 
 def test_locked_run_is_in_training(root: Path) -> None:
     """As a training locks it; the list does not lock it itself."""
-    if not run_list.LOCKS.is_file():
+    if not run_lock.LOCKS.is_file():
         pytest.skip("this system does not list locks")
     lock = FileLock(root / "dcgan" / ".seed0.lock")
     statuses = []

@@ -13,6 +13,7 @@ from filelock import FileLock
 from gan_lab.config.loading import load
 from gan_lab.distributed import detect
 from gan_lab.report.run_page import name_comparison
+from gan_lab.runs import run_lock
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run import Run
@@ -342,14 +343,15 @@ def test_train_run_locks_before_it_finds_the_checkpoint(
             pass
         raise InterruptedError(folder)
 
-    built = SimpleNamespace(notes=[], family=None)
+    config = load("gan").config
+    built = SimpleNamespace(notes=[], family=None, run=run, config=config)
     monkeypatch.setattr(loop, "build", lambda *_, **__: built)
     monkeypatch.setattr(loop, "latest_checkpoint", find)
     monkeypatch.setattr(loop.warm_start, "load_initial_weights", lambda *_: None)
     data: Any = SimpleNamespace(facts=SimpleNamespace(about=""))
-    launched = detect.detect_launcher(load("gan").config.run)
+    launched = detect.detect_launcher(config.run)
     with pytest.raises(InterruptedError):
-        loop.train_run(load("gan").config, data, run, launched, [])
+        loop.train_run(config, data, run, launched, [])
 
 
 def test_train_run_with_unusable_start_writes_nothing(
@@ -384,3 +386,16 @@ def test_is_locked_elsewhere_sees_only_other_processes(tmp_path: Path) -> None:
     with FileLock(tmp_path / "gan" / ".seed0.lock"):
         assert run.is_locked_elsewhere
     assert not run.is_locked_elsewhere
+
+
+def test_is_locked_never_takes_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that starts while a page is written gets its lock; every path finds it."""
+    folder = tmp_path / "gan" / "seed0"
+    folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    with FileLock(tmp_path / "gan" / ".seed0.lock"):
+        monkeypatch.setattr(FileLock, "acquire", lambda *_, **__: pytest.fail("locked"))
+        for path in (folder, Path(), tmp_path / "link", Path("../seed0")):
+            assert RunFolder(path).is_locked_elsewhere
+            assert run_lock.is_locked(path)

@@ -21,6 +21,7 @@ from gan_lab.studies.measures import (
     fresh_discriminator,
     known_samples,
     late_scores,
+    midpoints,
     sample_size,
     truncation,
 )
@@ -198,3 +199,23 @@ def test_discriminator_gap_is_in_standard_deviations(monkeypatch: pytest.MonkeyP
     # means 4 and 1, and a standard deviation of 1 in both groups
     assert discriminator_gap.measure(make_arm("dcgan"))["gap"] == pytest.approx(3)
     assert loaded == ["raw"]
+
+
+def test_midpoints_of_a_linear_generator_follow_the_path() -> None:
+    """Latents that are their images: half a great circle keeps their length, a mean does not."""
+    first = torch.eye(4)[[0, 1]]
+    second = torch.eye(4)[[2, 3]]
+    generator: Any = SimpleNamespace(
+        latents=lambda n, seed: torch.cat([first, second]),
+        images_of=lambda z, labels: z.view(-1, 1, 2, 2),
+    )
+    latent, pixels, samples = (
+        midpoints.generate(generator, path, 2, 0).flatten(1)
+        for path in ("latent", "pixels", "none")
+    )
+    assert torch.equal(samples, first)
+    assert torch.equal(pixels, (first + second) / 2)
+    assert latent.norm(dim=1) == pytest.approx([1, 1])
+    assert torch.allclose(latent, pixels * math.sqrt(2))
+    with pytest.raises(ValueError, match=r"path=straight\. Set latent, pixels or none"):
+        midpoints.generate(generator, "straight", 2, 0)

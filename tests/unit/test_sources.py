@@ -73,10 +73,10 @@ def test_mirroring_is_a_function_of_seed_and_iteration_and_of_two_ranks_what_one
     assert not torch.equal(flipped("none", iteration=4)[1].images, whole.images)
 
 
-def test_the_gray_input_is_the_luma_of_each_image_mirrored_with_it() -> None:
-    data = GANDataModule(sided(), DataConfig(gray_input=True), seed=0)
+def test_the_gray_source_is_the_luma_of_each_image_mirrored_with_it() -> None:
+    data = GANDataModule(sided(), DataConfig(degradation="gray"), seed=0)
     assert (data.spec.source_channels, data.spec.pairs, data.spec.channels) == (1, "all", 3)
-    _, after = flipped("none", gray_input=True)
+    _, after = flipped("none", degradation="gray")
     assert after.sources.shape == (16, 1, 4, 4)
     assert any(turned(after.images))
     for batch in (after, data.reference(6)[0], data.grid_batch(held_out=False, by_class=False)[0]):
@@ -153,9 +153,9 @@ def test_points_have_no_gray_version() -> None:
     )  # type: ignore[arg-type]
     with pytest.raises(
         ValueError,
-        match=r"data\.gray_input=true needs gray or RGB images, but these have 2 channels",
+        match=r"data\.degradation=gray needs gray or RGB images, but these have 2 channels",
     ):
-        GANDataModule(made, DataConfig(gray_input=True), seed=0)
+        GANDataModule(made, DataConfig(degradation="gray"), seed=0)
 
 
 def test_jitter_enlarges_and_crops_at_each_images_own_corner_counterparts_alike() -> None:

@@ -198,11 +198,14 @@ def test_a_darker_reconstruction_is_far_from_its_image_in_features_that_have_bat
     sample: ArrayDataset,
 ) -> None:
     """Normalized by a batch of its own it would have nearly the same ones, and the likelihood would not see it."""
-    family: Any = VAEGAN(spec=ImageSpec(1, 28, 28), config=VAEGANConfig())
     digits = to_unit(torch.from_numpy(np.asarray(sample.train_images[::37])))[:96]  # type: ignore[index]
     x, other, drawn_ones = digits[::3], digits[1::3], digits[2::3]
-    darker, others = (
-        float(family.discriminate(family.discriminator, x, shown, drawn_ones)[1])
-        for shown in (x / 2, other)
-    )
+    darker = others = 0.0
+    # the features of one random network vary: 0.44 to 0.88 of the distance of other digits
+    for seed in range(4):
+        torch.manual_seed(seed)
+        family: Any = VAEGAN(spec=ImageSpec(1, 28, 28), config=VAEGANConfig())
+        network = family.discriminator
+        darker += float(family.discriminate(network, x, x / 2, drawn_ones)[1])
+        others += float(family.discriminate(network, x, other, drawn_ones)[1])
     assert darker >= others / 2

@@ -1,0 +1,44 @@
+"""The lock file of a run folder, and whether a training holds it. Needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# on Linux, all locks of this machine
+LOCKS = Path("/proc/locks")
+
+
+def lock_path(run: Path) -> Path:
+    """Return the path of the lock file of a run folder, the same one for every path to it."""
+    folder = run.resolve()
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def is_locked(run: Path, inodes: frozenset[int] | None = None) -> bool:
+    """Return whether a training on this machine, possibly this process, has locked a run folder.
+
+    To try the lock could stop a training that is about to start, so nothing is locked here.
+
+    Args:
+        run: The run folder.
+        inodes: The result of ``list_locked_inodes``, for several runs; by default it is listed.
+    """
+    try:
+        inode = lock_path(run).stat().st_ino
+    except OSError:
+        return False
+    return inode in (list_locked_inodes() if inodes is None else inodes)
+
+
+def list_locked_inodes() -> frozenset[int]:
+    """List the inodes of all locked files; empty where the system does not list them."""
+    inodes = set()
+    try:
+        for line in LOCKS.read_text(encoding="utf-8").splitlines():
+            # 1: FLOCK ADVISORY WRITE 4242 08:01:131073 0 EOF
+            fields = line.split()
+            if len(fields) > 5 and fields[1] == "FLOCK":
+                inodes.add(int(fields[5].rpartition(":")[2]))
+    except (OSError, ValueError):
+        pass
+    return frozenset(inodes)

@@ -1,0 +1,192 @@
+"""Degraded inputs: closed forms, and the same numbers for any batch, process and restart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_lab.config.schema import DataConfig
+from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.base import GANDataModule
+from gan_lab.data.degradations import (
+    Degradation,
+    cut_hole,
+    draw_blobs,
+    draw_boxes,
+    draw_edges,
+    shrink,
+    upsample,
+)
+from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
+from gan_lab.utils.errors import UserError
+from tests.helpers.trainers import attach
+
+RANDOM = [
+    {"degradation": "mask", "mask_shape": "box"},
+    {"degradation": "mask", "mask_shape": "irregular"},
+    {"degradation": "noise"},
+]
+FIXED = [
+    {"degradation": "mask", "mask_shape": "center"},
+    {"degradation": "downsample", "downsample_factor": 4},
+    {"degradation": "edges"},
+    {"degradation": "gray"},
+]
+
+
+def pixels(n: int, seed: int = 0, size: int = 16) -> np.ndarray:
+    return np.random.default_rng(seed).integers(256, size=(n, 3, size, size), dtype=np.uint8)
+
+
+def module(keys: dict[str, str], **more: object) -> GANDataModule:
+    made = ArrayDataset(
+        ImageSpec(3, 16, 16), pixels(8), None, pixels(6, 1), None, "full", "noise", "0"
+    )
+    return GANDataModule(made, DataConfig(batch_size=8, **keys, **more), seed=5)  # type: ignore[arg-type]
+
+
+def trained_on(
+    keys: dict[str, str], iteration: int = 0, rank: int = 0, world: int = 1, **more: object
+) -> Batch:
+    """The batch of all training images at an iteration, or the share of a rank."""
+    data = module(keys, **more)
+    attach(data, iteration, rank=rank, world=world)
+    rows = list(range(8))[rank * 8 // world : (rank + 1) * 8 // world]
+    return data.on_after_batch_transfer(data.train.__getitems__(rows))
+
+
+@pytest.mark.parametrize("keys", RANDOM, ids=str)
+def test_training_degradation_is_random_exact_and_shared_by_ranks(keys: dict[str, str]) -> None:
+    """Another iteration draws other numbers, a restart the same, two ranks those of one process."""
+    whole = trained_on(keys, 3)
+    assert torch.equal(trained_on(keys, 3).sources, whole.sources)
+    shares = [trained_on(keys, 3, rank, 2).sources for rank in range(2)]
+    assert torch.equal(torch.cat(shares), whole.sources)
+    other = trained_on(keys, 4).sources
+    assert all(not torch.equal(a, b) for a, b in zip(whole.sources, other, strict=True))
+
+
+@pytest.mark.parametrize("keys", [*RANDOM, *FIXED], ids=str)
+def test_evaluation_degradation_is_fixed_for_each_image(keys: dict[str, str]) -> None:
+    """It depends on neither the batch, nor the seed, nor what is drawn elsewhere."""
+    data = module(keys)
+    whole = next(iter(data.reference(6, size=6, split="test")))
+    parts = [part.sources for part in data.reference(6, size=2, split="test")]
+    assert torch.equal(torch.cat(parts), whole.sources)
+    again = GANDataModule(data.decoded, data.cfg, seed=9).reference(6, split="test")[0]
+    assert torch.equal(again.sources, whole.sources)
+    assert torch.equal(data.reference(6, split="test").conditions(0).sources, whole.sources)
+    grid, _ = data.grid_batch(held_out=True, by_class=False)
+    same = [i for i, image in enumerate(grid.images) if torch.equal(image, whole.images[0])]
+    assert torch.equal(grid.sources[same[0]], whole.sources[0])
+    assert whole.sources.shape == (3, data.spec.source_channels, 16, 16)
+    assert whole.sources.abs().max() <= 1
+
+
+@pytest.mark.parametrize("keys", FIXED, ids=str)
+def test_fixed_degradation_is_that_of_evaluations_after_a_flip(keys: dict[str, str]) -> None:
+    batch = trained_on(keys, flip=True)
+    degradation = Degradation.from_config(DataConfig(**keys))  # type: ignore[arg-type]
+    assert torch.equal(batch.sources, degradation.degrade(batch.images, []))
+    assert not torch.equal(batch.images, to_unit(torch.from_numpy(pixels(8))))
+
+
+def test_hole_is_zero_and_all_other_pixels_are_known() -> None:
+    batch = trained_on({"degradation": "mask", "mask_shape": "irregular"})
+    image, mask = batch.source_images, batch.source_mask
+    assert mask is not None
+    assert set(mask.unique().tolist()) == {-1.0, 1.0}
+    where = mask.expand(-1, 3, -1, -1) > 0
+    assert image[where].abs().max() == 0
+    assert torch.equal(image[~where], batch.images[~where])
+    assert [tuple(part.shape) for part in batch.shown()] == [(8, 3, 16, 16)] * 2
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.6, 0.95])
+def test_box_and_blobs_have_their_share_of_the_image(share: float) -> None:
+    numbers = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    images = torch.zeros(500, 1, 40, 64)
+    masks = draw_boxes(images, numbers, share)
+    # each side is rounded to whole pixels
+    assert float(masks.float().mean()) == pytest.approx(share, rel=0.1)
+    rows, columns = masks.any(dim=3).sum(dim=2), masks.any(dim=2).sum(dim=2)
+    assert torch.equal(rows * columns, masks.sum(dim=(2, 3)))
+    # random positions: each corner is in a hole about as often
+    corners = masks[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]].float().mean(dim=0)
+    assert float(corners.max() - corners.min()) < 0.15
+    blobs = draw_blobs(torch.rand(9, 1, 6, 6), (40, 64), share)
+    assert set(blobs.sum(dim=(1, 2, 3)).tolist()) == {round(share * 40 * 64)}
+
+
+def test_center_hole_is_a_square_in_the_middle() -> None:
+    degradation = Degradation("mask", "center", 0.25)
+    made = degradation.degrade(torch.ones(2, 3, 16, 16), [])
+    expected = torch.zeros(16, 16, dtype=torch.bool)
+    expected[4:12, 4:12] = True
+    assert torch.equal(made[0, 3] > 0, expected)
+    assert torch.equal(made, cut_hole(torch.ones(2, 3, 16, 16), expected[None, None]))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_small_image_and_its_enlargement_are_those_of_pillow(factor: int) -> None:
+    """The kernel is the one that users have in Pillow; it rounds after each of its two passes."""
+    image = pixels(1, 2, 32)
+    small = to_uint8(shrink(to_unit(torch.from_numpy(image)), factor))
+    bicubic = Image.Resampling.BICUBIC
+    picture = Image.fromarray(image[0].transpose(1, 2, 0))
+    expected = picture.resize((32 // factor, 32 // factor), bicubic)
+    assert np.abs(_rows(small) - np.asarray(expected, np.int64)).max() <= 1
+    large = to_uint8(upsample(to_unit(small), factor))
+    again = Image.fromarray(_rows(small).astype(np.uint8)).resize((32, 32), bicubic)
+    assert np.abs(_rows(large) - np.asarray(again, np.int64)).max() <= 1
+
+
+def _rows(images: Tensor) -> np.ndarray:
+    return images[0].permute(1, 2, 0).numpy().astype(np.int64)
+
+
+def test_noise_has_its_standard_deviation_in_gray_levels() -> None:
+    gray = torch.full((4, 3, 64, 64), 128, dtype=torch.uint8)
+    gray += torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1)
+    made = Degradation("noise", sigma=10.0).degrade_fixed(to_unit(gray), gray)
+    noise = (made - to_unit(gray)) * 127.5
+    assert float(noise.std()) == pytest.approx(10, rel=0.03)
+    assert float(noise.mean()) == pytest.approx(0, abs=0.3)
+    assert not torch.equal(noise[0], noise[1])
+
+
+def test_edge_of_a_full_step_is_black_and_a_flat_area_white() -> None:
+    image = torch.full((1, 3, 8, 8), -1.0)
+    image[..., 4:] = 1.0
+    lines = draw_edges(image)[0, 0]
+    assert torch.allclose(lines[:, 3:5], torch.full((8, 2), -1.0))
+    assert torch.allclose(lines[:, [0, 1, 6, 7]], torch.ones(8, 4))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"degradation": "downsample", "downsample_factor": 3}, "downsample_factor=3 does not div"),
+        ({"degradation": "noise", "paired": False}, "paired=false does not apply to .*=noise"),
+    ],
+)
+def test_degradation_that_does_not_fit_the_data_is_refused(
+    keys: dict[str, str], message: str
+) -> None:
+    data = {**keys, "paired": True} if "paired" not in keys else keys
+    made = ArrayDataset(
+        ImageSpec(3, 16, 16, source_channels=3, pairs="all"),
+        *[pixels(4), None] * 2, "full", "noise", "0", pixels(4), pixels(4),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=message):
+        GANDataModule(made, DataConfig(**data), seed=0)  # type: ignore[arg-type]
+
+
+def test_values_of_an_older_run_have_the_default_parameters() -> None:
+    made = Degradation.from_values({"data.degradation": "mask", "data.mask_share": 0.1})
+    assert made == Degradation("mask", "box", 0.1)
+    assert not Degradation.from_values({})
+    assert made.describe() == "mask (box, 10% of the image)"
