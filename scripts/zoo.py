@@ -46,12 +46,11 @@ def render_table() -> str:
         ["---"] * 5,
     ]
     for model in zoo.list_models():
-        command = model.config["command"].removeprefix("gan-lab ")
         rows.append(
             [
                 f"`{model.address}`",
                 model.summary,
-                f"`gan-lab {command}`",
+                f"`{model.config['command']}`",
                 model.headline,
                 f"{model.size_bytes / 1e6:.1f}",
             ]

@@ -92,7 +92,7 @@ def zoo() -> None:
     for model in list_models():
         typer.echo(f"{model.address}: {model.summary}, {model.size_bytes / 1e6:.1f} MB")
         typer.echo(f"  try it: {model.usage}")
-        typer.echo(f"  trained by: gan-lab {model.config['command']}; {model.headline}")
+        typer.echo(f"  trained by: {model.config['command']}; {model.headline}")
         typer.echo(f"  data: {model.config['data']}")
         typer.echo(f"  card: {model.path / 'README.md'}")
 
