@@ -14,7 +14,7 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export import publish probe report judge benchmark study book compare runs zoo explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-book bench-sequential gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs zoo explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-start bench-book bench-sequential gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -63,14 +63,17 @@ identify: $(READY)  ## PNG=x.png: run, weights, seed and class of an image of th
 project: $(READY)  ## RUN=runs/cgan/seed0 [IN=photos] [N=8]: GAN inversion: the latents closest to images, by default test images
 	@exec $(LAB) project $(RUN) $(if $(IN),"$(IN)") $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(OUT),--out "$(OUT)") $(ARGS)
 
+directions: $(READY)  ## RUN=runs/dcgan/seed0 [OUT=folder] [CLASS=7]: latent directions: principal components, and directions to classes
+	@exec $(LAB) directions $(RUN) $(if $(CLASS),--label $(CLASS)) $(if $(OUT),--folder "$(OUT)") $(ARGS)
+
 reconstruct: $(READY)  ## RUN=runs/vaegan/seed0 [N=32]: test images next to their reconstructions
 	@exec $(LAB) reconstruct $(RUN) $(if $(N),--n $(N)) $(ARGS)
 
 interpolate: $(READY)  ## RUN=runs/vaegan/seed0 [N=8]: latent interpolations between test images
 	@exec $(LAB) interpolate $(RUN) $(if $(N),--n $(N)) $(ARGS)
 
-translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA]: translate images of any size
-	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(ARGS)
+translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA] [MASK=mask.png]: translate images of any size; fill holes
+	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(if $(MASK),--mask "$(MASK)") $(ARGS)
 
 export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
 	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
@@ -195,6 +198,9 @@ bench-page: $(READY_DEV)  ## time per image of the generator in the report page,
 
 bench-live: $(READY)  ## overhead of grids and pages during training, in CPU seconds
 	@exec $(VENV)/bin/python -m benchmarks.live_page $(ARGS)
+
+bench-start: $(READY)  ## CPU seconds of each command, and of a training until its first iteration
+	@exec $(VENV)/bin/python -m benchmarks.startup $(ARGS)
 
 gpu-check: $(READY)  ## on a GPU: correctness and speed, one table
 	@exec $(VENV)/bin/python -m benchmarks.gpu $(ARGS)

@@ -50,7 +50,8 @@ suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = f"GAN lab {release}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = [("print.css", {"media": "print"})]
 # make demo trains the runs of the demo page and puts their pages here.
 EXTRA = Path(__file__).parent / "_extra"
 html_extra_path = [str(EXTRA)] if EXTRA.is_dir() else []

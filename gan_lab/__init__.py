@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gan_lab.families.vaegan import VAEGAN as VAEGAN
     from gan_lab.families.wgan import WGAN as WGAN
     from gan_lab.families.wgan_gp import WGANGP as WGANGP
+    from gan_lab.inference.direction_search import find_directions as find_directions
     from gan_lab.inference.sampling import load_generator as load_generator
     from gan_lab.runs.run import Run as Run
     from gan_lab.runs.run import open_run as open_run
@@ -72,6 +73,7 @@ _EXPORTS = {
     # the lab's loop, its runs, scores and generators
     "Run": "gan_lab.runs.run",
     "UserError": "gan_lab.utils.errors",
+    "find_directions": "gan_lab.inference.direction_search",
     "load_generator": "gan_lab.inference.sampling",
     "open_run": "gan_lab.runs.run",
     "score": "gan_lab.scoring",

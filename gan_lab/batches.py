@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
-from torchvision.transforms.functional import pil_to_tensor
 
-from gan_lab.images import Batch, ImageSpec
+from gan_lab.images import Batch, ImageSpec, pil_to_tensor
 from gan_lab.utils.errors import UserError
 
 # Keys of images and labels in a mapping, in order of preference.

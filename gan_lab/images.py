@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from gan_lab.seeding import send_to_device
 from gan_lab.utils.errors import UserError, import_extra
@@ -22,6 +20,8 @@ from gan_lab.utils.output import OutputFiles, remove_earlier
 from gan_lab.utils.provenance import GRID_PADDING, save_png
 
 DegradationKind = Literal["none", "gray", "mask", "downsample", "noise", "edges"]
+# Level of the lines between the images of a grid.
+GRID_LEVEL = 0.25
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,29 @@ def grid(images: Tensor, columns: int) -> Tensor:
     """Tile images [B, C, H, W] in [-1, 1] to one image [3, H', W'] in [0, 1]; plot 2-D points."""
     if images.shape[1:] == (2, 1, 1):
         return scatter(images)
-    return make_grid(
-        to_uint8(images).float() / 255, nrow=columns, padding=GRID_PADDING, pad_value=0.25
+    return tile(to_uint8(images).float() / 255, columns)
+
+
+def tile(images: Tensor, columns: int) -> Tensor:
+    """Tile images [B, 1 or 3, H, W] with dark gray lines between them to one image [3, H', W'].
+
+    The values are those of ``torchvision.utils.make_grid``, whose import takes longer than that of
+    torch. Like there, one image is returned without a frame.
+    """
+    images = images.expand(-1, 3, -1, -1)
+    if len(images) == 1:
+        return images[0]
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    height, width = (size + GRID_PADDING for size in images.shape[2:])
+    tiled = images.new_full(
+        (3, rows * height + GRID_PADDING, columns * width + GRID_PADDING), GRID_LEVEL
     )
+    for i, image in enumerate(images):
+        top = i // columns * height + GRID_PADDING
+        left = i % columns * width + GRID_PADDING
+        tiled[:, top : top + image.shape[1], left : left + image.shape[2]] = image
+    return tiled
 
 
 def scatter(points: Tensor, size: int = 256) -> Tensor:
@@ -181,7 +201,14 @@ def scatter(points: Tensor, size: int = 256) -> Tensor:
 
 def draw_grid(images: Tensor, columns: int) -> Image.Image:
     """Draw ``grid`` as a PIL image."""
-    return to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))
+    pixels = grid(images.detach().cpu(), columns).add(0.5 / 255).mul(255).byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def pil_to_tensor(image: Image.Image) -> Tensor:
+    """Convert a PIL image to a tensor [C, H, W] of its pixel values, like torchvision's function."""
+    pixels = torch.from_numpy(np.array(image))
+    return pixels.view(image.height, image.width, len(image.getbands())).permute(2, 0, 1)
 
 
 def save_grid(

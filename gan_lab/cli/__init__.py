@@ -22,6 +22,7 @@ from gan_lab.cli.inference import DataOverrides, Run, Weights
 from gan_lab.cli.paths import Overwrite, parse_file, parse_path
 from gan_lab.utils import errors, terminal
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.postponed_imports import postpone_imports
 
 # Iterations that an idle OpenMP thread busy-waits before it yields its core. The default is 30
 # times higher, no faster on an idle machine, and slows two trainings on the same cores down several
@@ -374,6 +375,7 @@ def main() -> None:
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     terminal.protect_streams()
+    postpone_imports()
     try:
         app()
     except KeyboardInterrupt:

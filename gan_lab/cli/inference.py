@@ -17,6 +17,8 @@ from gan_lab.utils.files import make_file_name
 from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gan_lab.inference.sampling import TrainedGenerator
 
 app = typer.Typer()
@@ -88,9 +90,19 @@ def sample(
         tuple[int, int] | None,
         typer.Option(help="Draw mixtures of the styles of two seeds, one per row and column."),
     ] = None,
+    move: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Move along a latent direction (gan-lab directions), such as pc1=2; repeatable."
+        ),
+    ] = None,
     layers: Annotated[
-        str, typer.Option(help="With --mix: layers of the second seed, such as 4- or 0-3.")
-    ] = "4-",
+        str | None,
+        typer.Option(
+            help="With --mix: layers of the second seed, such as 0-3, by default 4-. With --move: "
+            "layers that are moved (StyleGAN2)."
+        ),
+    ] = None,
     video: Annotated[
         Path | None,
         typer.Option(help="Write a video of latent walks, .gif or .mp4.", parser=parse_file),
@@ -117,6 +129,11 @@ def sample(
         raise UserError(f"--truncation does not apply to {requested[0]}. Use one of them")
     if (noise != "const" or cutoff is not None) and requested not in ([], ["--folder"]):
         raise UserError(f"--noise and --cutoff do not apply to {requested[0]}. Omit them")
+    if move and requested not in ([], ["--folder"]):
+        raise UserError(f"--move does not apply to {requested[0]}. Use one of them")
+    if layers is not None and not (mix or move):
+        raise UserError(f"--layers {layers} applies to --mix and --move. Omit it")
+    moves = _parse_moves(move or [])
     if out is not None and (folder or video):
         raise UserError(f"--out and {requested[0]} exclude each other. Use one of them")
     # before the samples are generated
@@ -138,9 +155,29 @@ def sample(
         record["cutoff"] = cutoff
     if noise != "const":
         record["noise"] = noise
+    moved = None
+    if moves:
+        record["move"] = moves
+        if layers is not None:
+            record["layers"] = layers
+            moved = _parse_layers(layers, generator)
+
+    def draw() -> Tensor:
+        images: Tensor = generator(
+            n,
+            label,
+            seed,
+            truncation=truncation,
+            noise=noise,
+            cutoff=cutoff,
+            move=moves,
+            layers=moved,
+        )
+        return images
+
     if folder is not None:
         save_each(
-            generator(n, label, seed, truncation=truncation, noise=noise, cutoff=cutoff),
+            draw(),
             folder,
             seed,
             generator.names_of(n, label),
@@ -169,6 +206,7 @@ def sample(
         images = generator.walk(max(1, n // interpolate), interpolate, label, seed)
         columns = interpolate
     elif mix:
+        layers = "4-" if layers is None else layers
         kind = f"mix{mix[0]}-{mix[1]}-layers{layers}"
         images = generator.mix(*mix, n, _parse_layers(layers, generator), label, truncation)
         columns = n + 1
@@ -176,7 +214,7 @@ def sample(
     else:
         kind = "sample"
         record["output"] = "samples"
-        images = generator(n, label, seed, truncation=truncation, noise=noise, cutoff=cutoff)
+        images = draw()
         columns = min(n, generator.columns)
     name = f"{kind}-n{n}-seed{seed}"
     if truncation != 1:
@@ -185,6 +223,10 @@ def sample(
         name += f"-cutoff{cutoff}"
     if noise != "const":
         name += f"-noise-{noise}"
+    for direction, amount in moves.items():
+        name += f"-{direction}={amount:g}"
+    if moves and layers is not None:
+        name += f"-layers{layers}"
     if label is not None:
         name += f"-class{label}"
     with _write_png(run, _name(name, weights), out, overwrite) as unfinished:
@@ -210,6 +252,20 @@ def identify(
     for path in images:
         for line in identification.identify(path, root):
             typer.echo(line)
+
+
+def _parse_moves(texts: list[str]) -> dict[str, float]:
+    """Parse moves such as ``pc1=2``; the name of a class may contain an equals sign."""
+    moves: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            moves[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise UserError(f"--move {text} is invalid. Write a direction and steps, such as pc1=2")
+    return moves
 
 
 def _parse_layers(text: str, generator: TrainedGenerator) -> range:
@@ -274,7 +330,8 @@ def translate(
     out: Annotated[
         Path,
         typer.Argument(
-            help="Folder for the translated images, PNG files of the same size.",
+            help="Folder for the translated images, PNG files of the same size; of a "
+            "super-resolution run they are larger.",
             metavar="OUT",
             parser=parse_path,
         ),
@@ -284,11 +341,18 @@ def translate(
     ] = "AtoB",
     weights: Weights = "best",
     overwrite: Overwrite = False,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="For inpainting: an image that is white where pixels are to be filled.",
+            parser=parse_path,
+        ),
+    ] = None,
 ) -> None:
     """Translate images of any size (image-to-image models)."""
     from gan_lab.inference import translation
 
-    count, skipped = translation.translate(run, source, out, direction, overwrite, weights)
+    count, skipped = translation.translate(run, source, out, direction, overwrite, weights, mask)
     note = f", {skipped} skipped" if skipped else ""
     typer.echo(f"{count} images translated into {out}{note}")
 
@@ -310,6 +374,14 @@ def project(
         typer.Option("--label", "--class", help="Class. Default: the class with the lowest error."),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of test images.")] = 8,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Latent space: z; for StyleGAN2 also w, its default, or w+ (per layer)."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of optimization steps. Default: 400 in z, else 1000."),
+    ] = None,
     weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
@@ -317,21 +389,94 @@ def project(
     """GAN inversion: find the latents closest to images.
 
     Writes a PNG with the optimization steps and the remaining error, and a JSON file of the
-    latents.
+    latents; for w and w+ also a safetensors file of styles and noise.
     """
     from gan_lab.inference import projection
 
-    files, out = _choose_png(run, _name("project", weights), out, overwrite)
+    kind = "project" if space is None else f"project-{space.replace('+', 'plus')}"
+    files, out = _choose_png(run, _name(kind, weights), out, overwrite)
     overrides = overrides or []
     # IN is optional: an argument such as data.root=photos in its position is an override
     if source is not None and "=" in str(source) and not source.exists():
         overrides = [str(source), *overrides]
         source = None
-    found = projection.project_files(run, source, out, label, n, overrides, files, weights)
+    found = projection.project_files(
+        run, source, out, label, n, overrides, files, weights, space, steps
+    )
     for name, each in found:
         note = "" if each.label is None else f", class {each.label}"
         typer.echo(f"{name}: RMSE {each.errors[-1]:.1f} of 255 levels{note}")
     typer.echo(f"median RMSE {projection.typical_error(found):.1f}; {out}")
+
+
+@app.command()
+def directions(
+    run: Model,
+    count: Annotated[int, typer.Option(min=1, help="Number of principal components.")] = 8,
+    n: Annotated[int, typer.Option("--n", "-n", min=100, help="Number of latents.")] = 10_000,
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="Directions of classes: digits (by the digit classifier), none; or auto: the "
+            "classes of a StyleGAN2, and digits of an unconditional run on MNIST."
+        ),
+    ] = "auto",
+    label: Annotated[
+        str | None, typer.Option("--label", "--class", help="Class of the drawn sample.")
+    ] = None,
+    seed: Seed = 0,
+    steps: Annotated[int, typer.Option(min=2, help="Images in a row.")] = 7,
+    span: Annotated[
+        float, typer.Option(help="Largest move in the picture, in standard deviations.")
+    ] = 3.0,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Layers that are moved in the picture, such as 0-3 (StyleGAN2)."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the files. Default: the run folder.", parser=parse_path),
+    ] = None,
+    weights: Weights = "best",
+    overwrite: Overwrite = False,
+) -> None:
+    """Find latent directions: principal components, and directions to classes.
+
+    Writes directions.png, one direction per row, and directions.json, which sample --move, export
+    and load_generator read from the run folder.
+    """
+    from gan_lab.images import save_grid
+    from gan_lab.inference import direction_search
+    from gan_lab.inference.directions import FILE
+    from gan_lab.inference.sampling import TrainedGenerator
+    from gan_lab.runs.ema_networks import load_ema_networks
+
+    if folder is None:
+        files, png = _choose_png(run, "directions", None, overwrite)
+    else:
+        files, png = OutputFiles(overwrite), folder / "directions.png"
+    files.check(png, png.with_name(FILE))
+    loaded = load_ema_networks(run, weights)
+    generator = TrainedGenerator(loaded)
+    moved = None if layers is None else _parse_layers(layers, generator)
+    chosen = direction_search.choose_labels(loaded, labels)
+    # before the search
+    generator.labels_of(1, label)
+    found = direction_search.search(generator, chosen, count, n, seed)
+    images, captions = direction_search.draw_directions(
+        generator, found, seed, label, steps, span, moved
+    )
+    with files.write(png) as unfinished:
+        record = {"output": "directions", "seed": seed, **generator.record}
+        save_grid(images, steps, unfinished, captions, record)
+    with files.write(png.with_name(FILE)) as unfinished:
+        found.save(unfinished)
+    for each in found.directions:
+        if each.explained_variance is not None:
+            typer.echo(f"{each.name}: {each.explained_variance:.1%} of the variance")
+        else:
+            typer.echo(f"{each.name}: balanced accuracy {each.accuracy:.3f}")
+    typer.echo(png)
 
 
 @app.command()
@@ -343,6 +488,13 @@ def export(
     ] = None,
     format: ExportFormat = "safetensors",
     weights: Weights = "best",
+    directions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Latent directions to include. Default: directions.json of the run folder.",
+            parser=parse_path,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Export the networks for use without the lab.
@@ -355,7 +507,7 @@ def export(
     if out is None:
         # the folder of a model with an address is not one of the user
         out = Path(re.split("[:/]", str(run))[-1]) if is_address(run) else run / "export"
-    typer.echo(exporting.export(run, out, format, weights, overwrite))
+    typer.echo(exporting.export(run, out, format, weights, overwrite, directions_file=directions))
 
 
 @app.command("import")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torchvision.datasets import CelebA
 
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.config.schema import DataConfig
@@ -35,7 +34,12 @@ IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_ev
 MAX_ATTRIBUTES = 8
 SITE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
-ON_DRIVE = {name: f"{DRIVE}{number}" for number, _, name in CelebA.file_list}
+# The authors' folder; torchvision has the same addresses.
+ON_DRIVE = {
+    f"{IMAGES}.zip": f"{DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM",
+    f"{ATTRIBUTES}.txt": f"{DRIVE}0B7EVK8r0v71pblRyaVFSWGxPY0U",
+    f"{PARTITION}.txt": f"{DRIVE}0B7EVK8r0v71pY0NSMzRuSXJEVkk",
+}
 MIRRORS = ("https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",)
 # Archives with images and attributes.
 BUNDLES = ("https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ PURPOSE = "degradation"
 MAX_ASPECT_RATIO = 2.0
 # an irregular hole is the highest part of a smooth random surface with this many knots per side
 SURFACE_KNOTS = 6
+# of an export: images are enlarged by it
+MAX_EXPORTED_FACTOR = 64
 # standard deviations are in gray levels, images in [-1, 1]
 LEVELS_PER_UNIT = 127.5
 
@@ -69,6 +71,18 @@ class Degradation:
         }
         return cls.from_config(DataConfig(**known))
 
+    @classmethod
+    def from_record(cls, record: Any) -> Degradation:
+        """Read the entry of an export, which is not trusted: other values than expected are left out."""
+        record = record if isinstance(record, dict) else {}
+        kind, factor = record.get("kind"), record.get("factor")
+        if kind not in get_args(DegradationKind):
+            return cls()
+        is_factor = isinstance(factor, int) and not isinstance(factor, bool)
+        if is_factor and 2 <= factor <= MAX_EXPORTED_FACTOR:
+            return cls(kind, factor=factor)
+        return cls(kind)
+
     def __bool__(self) -> bool:
         return self.kind != "none"
 
@@ -80,6 +94,17 @@ class Degradation:
             "noise": f" (sigma {self.sigma:g})",
         }
         return self.kind + details.get(self.kind, "")
+
+    def describe_input(self) -> str:
+        """Describe the inputs for a reader of a page; empty if the data set has its own."""
+        return {
+            "gray": "the image without its colors",
+            "mask": f"the image with a hole of {self.mask_share:.0%} ({self.mask_shape})",
+            "downsample": f"the image reduced {self.factor} times and enlarged by bicubic "
+            "interpolation",
+            "noise": f"the image with noise of {self.sigma:g} gray levels",
+            "edges": "the edges of the image",
+        }.get(self.kind, "")
 
     def describe_sources(self, spec: ImageSpec) -> ImageSpec:
         """Return the spec of degraded images and their originals.

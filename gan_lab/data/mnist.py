@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from torchvision.datasets import MNIST
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import idx
@@ -31,6 +30,11 @@ MIN_DIGIT_ACCURACY = 0.5
 # The sample has 500 images per digit.
 TEST_PER_DIGIT = VALIDATION_PER_DIGIT = 65
 DOWNLOAD_TIMEOUT_S = 10.0
+# Those of torchvision's MNIST, which is imported only to download.
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+)
 # The default of data.size.
 SIZE = 28
 LAYOUT = "MNIST/raw with the four files train-images-idx3-ubyte.gz and so on"
@@ -122,7 +126,7 @@ def find_full(root: Path) -> str:
         return _find_damage(root)
     # side by side: where packets are dropped, each takes the whole timeout
     with ThreadPoolExecutor() as pool:
-        reachable = any(pool.map(is_reachable, MNIST.mirrors))
+        reachable = any(pool.map(is_reachable, MIRRORS))
     if not reachable:
         return f"MNIST is not in {root} and its hosts cannot be reached"
     try:
@@ -149,6 +153,8 @@ def _read_full(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _download(root: Path) -> str:
+    from torchvision.datasets import MNIST
+
     previous_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:

@@ -54,6 +54,8 @@ class Family(LightningModule, ABC):
     ema_networks: ClassVar[tuple[str, ...]] = ("generator",)
     # the keys of outputs()
     output_names: ClassVar[tuple[str, ...]] = ("generated",)
+    # names of the sets of sample_grid(), the column titles of the page; empty: none
+    set_names: ClassVar[tuple[str, ...]] = ()
     # indices of the sets of sample_grid() that reconstruct held-out images, nearly copies of them
     reconstructed_sets: tuple[int, ...] = ()
     # whether generate() uses the batch's labels

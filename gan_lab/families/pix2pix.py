@@ -72,6 +72,7 @@ class Pix2Pix(Family):
     Config = Pix2PixConfig
     image_to_image = True
     paired = True
+    set_names = ("input", "output", "truth")
 
     def build_networks(self, spec: ImageSpec, cfg: Pix2PixConfig) -> None:
         if spec.source_channels == 0 or spec.pairs != "all":

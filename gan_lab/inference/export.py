@@ -7,6 +7,7 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from safetensors.torch import save
 
 from gan_lab import __version__
-from gan_lab.inference import model_card, onnx_export
+from gan_lab.inference import directions, model_card, onnx_export
+from gan_lab.inference.sampling import TrainedGenerator, find_stored_directions
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
@@ -35,6 +37,7 @@ def export(
     weights: str = "best",
     overwrite: bool = True,
     attach: Callable[[Path, EMANetworks], Sequence[str]] | None = None,
+    directions_file: Path | None = None,
 ) -> Path:
     """Write the EMA networks of a run into a folder, for use without the lab; return the folder.
 
@@ -51,9 +54,12 @@ def export(
         overwrite: Replace an earlier export.
         attach: Writes more files of the loaded networks into a folder, and returns their names for
             the card.
+        directions_file: Latent directions of ``gan-lab directions`` to include. Default: those in
+            the run folder or export, if they are of these weights.
 
     Raises:
-        UserError: There is no checkpoint or no such format, or ``out`` contains other files.
+        UserError: There is no checkpoint or no such format, ``out`` contains other files, or the
+            directions are those of other weights.
     """
     if also not in FORMATS:
         raise UserError(f"Unknown export format: {also}. Choose {' or '.join(FORMATS)}")
@@ -62,6 +68,7 @@ def export(
     # samples drawn from an earlier export stay in its folder
     earlier = output.OutputFiles(overwrite).check_folder(out) & output.read_export_files(out).keys()
     loaded = load_ema_networks(run, weights)
+    found = _read_directions(run, directions_file, loaded)
     unfinished = _name_unfinished(out)
     with output.explain_write_error(out, unfinished), output.new_folder(unfinished):
         try:
@@ -82,6 +89,7 @@ def export(
                 "iteration": loaded.iteration,
                 "classes": loaded.class_names,
                 "levels": loaded.levels,
+                "degradation": asdict(loaded.degradation),
                 "data": published.data_description if published else "unknown",
                 "headline": published.headline if published else None,
                 "scores": published.summary.get("scores", {}).get(scored, {}) if published else {},
@@ -93,6 +101,9 @@ def export(
             elif is_export and (source := read_source(loaded.checkpoint)):
                 # the license of the weights stays that of their authors
                 written["source"] = source
+            if found is not None:
+                found.save(unfinished / directions.FILE)
+                written["directions"] = found.names
             attachments = attach(unfinished, loaded) if attach else ()
             write_text(
                 unfinished / CARD, model_card.text(written, also, attachments, loaded.is_raw)
@@ -109,6 +120,21 @@ def _describe_command(arguments: Sequence[str]) -> str:
     """Return the command that trains the weights, without overrides that do not change them."""
     kept = [word for word in arguments if not word.startswith(("log.", "run.root="))]
     return shlex.join(["gan-lab", *kept])
+
+
+def _read_directions(
+    run: Path, file: Path | None, loaded: EMANetworks
+) -> directions.Directions | None:
+    """Read the latent directions of an export; those of the run folder may not fit."""
+    stored = file or find_stored_directions(run)
+    if stored is None:
+        return None
+    found = directions.read_directions(stored)
+    if file is None and found.source.get("digest") != loaded.compute_digest():
+        return None
+    # refuses directions of other weights
+    TrainedGenerator(loaded).set_directions(found)
+    return found
 
 
 def _name_unfinished(out: Path) -> Path:

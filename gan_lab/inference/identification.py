@@ -21,6 +21,7 @@ from gan_lab.utils.provenance import read_record
 
 # Of a record, which anyone could have written.
 MAX_TEXT_LENGTH = 200
+MAX_MOVE = 1e6
 # What the command needs from the user.
 SOURCE, FOLDER = "IN", "OUT"
 
@@ -50,6 +51,19 @@ class Record:
         """Return the truncation; 1 if it is missing."""
         value = self.values.get("truncation")
         return float(value) if isinstance(value, int | float) and 0 < value < 1 else 1.0
+
+    def get_moves(self) -> dict[str, float]:
+        """Return the moves along latent directions; empty if they are missing or invalid."""
+        value = self.values.get("move")
+        if not isinstance(value, dict) or not all(
+            name.isprintable()
+            and len(name) <= MAX_TEXT_LENGTH
+            and isinstance(steps, int | float)
+            and abs(steps) <= MAX_MOVE
+            for name, steps in value.items()
+        ):
+            return {}
+        return {name: float(steps) for name, steps in value.items()}
 
 
 def identify(path: Path, root: Path = Path("runs")) -> list[str]:
@@ -132,7 +146,7 @@ def list_arguments(record: Record) -> list[str] | None:
             return ["sample", *options, "--interpolate", str(steps)] if steps else None
         if output == "code":
             return None if code is None else ["sample", *options, "--code", str(code)]
-        return ["sample", *options, *_list_truncation(record)]
+        return ["sample", *options, *_list_truncation(record), *_list_moves(record)]
     first, second = record.get_integer("first"), record.get_integer("second")
     layers = re.fullmatch(r"\d+-?\d*", record.get_text("layers"))
     if output == "style mixing" and n and first is not None and second is not None and layers:
@@ -145,13 +159,16 @@ def list_arguments(record: Record) -> list[str] | None:
     if output == "sample" and index is not None and seed is not None:
         # image i depends on the seed, i and its class alone
         options = ["--n", str(index + 1), "--seed", str(seed), *_list_label(record)]
-        return ["sample", *options, *_list_truncation(record), "--folder", FOLDER]
+        options += [*_list_truncation(record), *_list_moves(record)]
+        return ["sample", *options, "--folder", FOLDER]
     if output == "translation":
         direction = record.get_text("direction")
         known = ["--direction", direction] if direction in ("AtoB", "BtoA") else []
         source = record.get_text("source") or SOURCE
         # a name that begins like an option
         source = f"./{source}" if source.startswith("-") else source
+        if mask := record.get_text("mask"):
+            known += ["--mask", f"./{mask}" if mask.startswith("-") else mask]
         return ["translate", source, FOLDER, *known]
     if output == "reconstruction" and n:
         return ["reconstruct", "--n", str(n)]
@@ -174,6 +191,17 @@ def _list_truncation(record: Record) -> list[str]:
         options += ["--cutoff", str(cutoff)]
     noise = record.get_text("noise")
     return [*options, "--noise", noise] if noise in ("random", "none") else options
+
+
+def _list_moves(record: Record) -> list[str]:
+    """List the options of moves along latent directions."""
+    options = [
+        option
+        for name, steps in record.get_moves().items()
+        for option in ("--move", f"{name}={steps}")
+    ]
+    layers = re.fullmatch(r"\d+-?\d*", record.get_text("layers"))
+    return [*options, "--layers", layers[0]] if options and layers else options
 
 
 def find_run(record: Record, path: Path, root: Path) -> tuple[str, list[str], str]:

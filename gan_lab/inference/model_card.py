@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gan_lab.data.degradations import Degradation
 from gan_lab.report.embedding import SCRIPT, choose_snippet
 
 PAGE = "index.html"
@@ -113,11 +114,16 @@ def text(
            + choose_snippet(config["networks"]["generator"]["recipe"]["arguments"]) + "```"]
           if SCRIPT in attachments else []),
         f"**Data.** {_escape(config['data'])}.",
+        *_describe_inputs(config),
         "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores) if scores else
         "**Scores.** None were measured.",
         "**Limits.** It makes images like those it learned from, and carries what is wrong with "
         "them; some samples are wrong or near copies, and the scores say how many on average. "
         "Images are float32 in [-1, 1].",
+        *(["**Directions** of the latents, in `directions.json`: "
+           + ", ".join(_code_span(each) for each in config["directions"])
+           + ". With the lab: `gan_lab.load_generator(folder)(n=16, move={\"pc1\": 2})`."]
+          if config.get("directions") else []),
         "**Without the lab**, with torch and safetensors, in this folder:\n\n```python\n"
         + load_code(name, config["networks"][name]) + "```",
         *(["**With onnxruntime and numpy**:\n\n```python\n" + load_code(name, config["networks"][name], ONNX) + "```"]
@@ -126,6 +132,21 @@ def text(
         "translator by `gan-lab translate folder IN OUT`.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _describe_inputs(config: dict[str, Any]) -> list[str]:
+    """Describe the inputs of a network that restores images."""
+    degradation = Degradation.from_record(config.get("degradation"))
+    texts = {
+        "mask": "The last channel is a mask: 1 where a pixel is to be filled, -1 elsewhere. The "
+        "other channels are the image, with 0 in the hole. `gan-lab translate --mask` makes such "
+        "inputs.",
+        "downsample": f"A small image, enlarged {degradation.factor} times by bicubic "
+        "interpolation (Pillow's BICUBIC). `gan-lab translate` enlarges small images so.",
+        "noise": "An image with noise.",
+        "edges": "The edges of an image, as dark lines on white.",
+    }
+    return [f"**Inputs.** {texts[degradation.kind]}"] if degradation.kind in texts else []
 
 
 def _escape(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.device import exact_arithmetic
+from gan_lab.inference.directions import FILE, Directions, read_directions
 from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.seeding import Stream
@@ -39,6 +40,7 @@ class TrainedGenerator(nn.Module):
         self.class_names = loaded.class_names
         # of the images, see ``utils/provenance.py``
         self.record = loaded.describe_source()
+        self.directions: Directions | None = None
         self.network.to(device, torch.float64 if exact else torch.float32).requires_grad_(False)
         self.eval()
 
@@ -68,6 +70,8 @@ class TrainedGenerator(nn.Module):
         latents: Tensor | None = None,
         noise: str = "const",
         cutoff: int | None = None,
+        move: Mapping[str, float] | None = None,
+        layers: range | None = None,
     ) -> Tensor:
         """Generate images [n, C, H, W], float32 in [-1, 1]; image i depends on (seed, i, its label) alone: but
         for its last bits, unless ``exact``. Images of stylegan2 can exceed [-1, 1] somewhat.
@@ -81,6 +85,10 @@ class TrainedGenerator(nn.Module):
 
         ``latents`` [n, z_dim] replaces ``n`` and the latents of the seed. ``noise`` of stylegan2 is
         const (the same for all images), random (by ``seed``, other noise for each image) or none.
+
+        ``move`` moves the latents along ``directions``: ``{"pc1": 2}`` by two standard deviations. In
+        W of stylegan2 it follows the truncation, and ``layers`` are the ones that are moved, by
+        default all.
 
         Source: the truncation trick of Karras et al. 2019 (arXiv 1812.04948), which shortens w;
         generators without w have z alone.
@@ -98,6 +106,9 @@ class TrainedGenerator(nn.Module):
         z = self.latents(n, seed, truncation)
         if latents is not None:
             z = latents.detach().cpu().to(self.dtype) * self._scale_of(truncation)
+        shift = self._shift_of(move, layers)
+        if shift is not None and not isinstance(self.network, StyleGANGenerator):
+            z, shift = z + shift, None
         return self.images_of(
             z,
             self.labels_of(n, label),
@@ -105,7 +116,48 @@ class TrainedGenerator(nn.Module):
             truncation,
             cutoff,
             self._noise_of(noise, n, seed),
+            shift,
         )
+
+    def set_directions(self, directions: Directions) -> None:
+        """Set the directions of ``move``.
+
+        Raises:
+            UserError: They are those of another generator.
+        """
+        if directions.source.get("digest") != self.record["digest"]:
+            raise UserError(
+                f"The directions are those of other weights: {directions.source.get('run')}. Find "
+                "those of this generator with `gan-lab directions`"
+            )
+        network = self.network
+        has_mapping = isinstance(network, StyleGANGenerator)
+        size = len(network.mapping.w_avg) if isinstance(network, StyleGANGenerator) else self.z_dim
+        space = "w" if has_mapping else "z"
+        if (directions.space, len(directions.directions[0].vector)) != (space, size):
+            raise UserError(f"The directions do not have the {size} dimensions of {space}")
+        self.directions = directions
+
+    def _shift_of(self, move: Mapping[str, float] | None, layers: range | None) -> Tensor | None:
+        """The shift of z [Z] or of one w per layer [num_ws, w_dim]; None without a ``move``."""
+        network = self.network
+        if layers is not None and not (move and isinstance(network, StyleGANGenerator)):
+            raise UserError("Layers apply to a move or mixture of stylegan2. Omit them")
+        if not move:
+            return None
+        if self.directions is None:
+            raise UserError(
+                f"No directions of these weights to move along: {', '.join(move)}. Find them with "
+                "`gan-lab directions`"
+            )
+        shift = self.directions.compute_shift(move).to(self.dtype)
+        if not isinstance(network, StyleGANGenerator):
+            return shift
+        chosen = range(network.num_ws) if layers is None else layers
+        _check_layers(chosen, network)
+        each = torch.zeros(network.num_ws, len(shift), dtype=self.dtype)
+        each[chosen.start : chosen.stop] = shift
+        return each
 
     def names_of(
         self, n: int = 1, label: int | str | Sequence[int | str] | None = None
@@ -234,8 +286,7 @@ class TrainedGenerator(nn.Module):
         if not isinstance(network, StyleGANGenerator):
             raise UserError("Style mixing needs a generator of stylegan2")
         layers = range(4, network.num_ws) if layers is None else layers
-        if not layers or layers.start < 0 or layers.stop > network.num_ws:
-            raise UserError(f"Layers out of range: use some of 0 to {network.num_ws - 1}")
+        _check_layers(layers, network)
         labels = self.labels_of(n, label)
         with torch.no_grad(), exact_arithmetic(self.device):
             rows, columns = (
@@ -270,10 +321,12 @@ class TrainedGenerator(nn.Module):
         truncation: float = 1.0,
         cutoff: int | None = None,
         noise: str | list[Tensor] = "const",
+        shift: Tensor | None = None,
     ) -> Tensor:
         """The images [B, C, H, W], float32 on the CPU, of latents [B, Z] and labels, [B] or weights [B, classes].
 
-        The last three apply to generators with w alone; ``latents`` shortens those of others.
+        The last four apply to generators with w alone: ``latents`` shortens those of others.
+        ``shift`` [num_ws, w_dim] is added to each w.
         """
         network, parts = self.network, []
         for i in range(0, len(z), batch_size):
@@ -285,9 +338,40 @@ class TrainedGenerator(nn.Module):
                     if not isinstance(noise, str):
                         own = [each[i : i + batch_size].to(self.device) for each in noise]
                     ws = network.repeat_w(network.map_latents(*inputs), truncation, cutoff)
+                    if shift is not None:
+                        ws = ws + shift.to(self.device)
                     parts.append(network.synthesis(ws, own).cpu())
                 else:
                     parts.append(network(*inputs).cpu())
+        return torch.cat(parts).float()
+
+    def synthesize(
+        self, ws: Tensor, noise: str | Sequence[Tensor] = "const", batch_size: int = 64
+    ) -> Tensor:
+        """Generate images [n, C, H, W] of stylegan2 from one w per layer, such as those of ``project``.
+
+        Args:
+            ws: [n, num_ws, w_dim].
+            noise: const, none, or noise images [n, 1, h, w] of each layer.
+            batch_size: Images that are computed at once.
+
+        Raises:
+            UserError: The generator has no w, or ``ws`` has another shape.
+        """
+        network = self.network
+        if not isinstance(network, StyleGANGenerator):
+            raise UserError("synthesize needs a generator of stylegan2. Pass latents instead")
+        shape = (network.num_ws, len(network.mapping.w_avg))
+        if ws.dim() != 3 or ws.shape[1:] != shape:
+            raise UserError(f"ws has the shape {tuple(ws.shape)}: pass [n, {shape[0]}, {shape[1]}]")
+        parts = []
+        for i in range(0, len(ws), batch_size):
+            own = noise
+            if not isinstance(noise, str):
+                own = [each[i : i + batch_size].to(self.device, self.dtype) for each in noise]
+            with torch.no_grad(), exact_arithmetic(self.device):
+                rows = ws[i : i + batch_size].to(self.device, self.dtype)
+                parts.append(network.synthesis(rows, own).cpu())
         return torch.cat(parts).float()
 
     def labels_of(self, n: int, label: int | str | Sequence[int | str] | None) -> Tensor | None:
@@ -337,10 +421,24 @@ class TrainedGenerator(nn.Module):
         return int(label)
 
 
+def _check_layers(layers: range, network: StyleGANGenerator) -> None:
+    """Raise UserError if layers are not among those of a generator."""
+    if not layers or layers.start < 0 or layers.stop > network.num_ws:
+        raise UserError(f"Layers out of range: use some of 0 to {network.num_ws - 1}")
+
+
+def find_stored_directions(path: Path) -> Path | None:
+    """Find the directions that ``gan-lab directions`` has stored in a run folder or an export."""
+    stored = path / FILE
+    return stored if path.is_dir() and stored.is_file() else None
+
+
 def load_generator(
     run: str | Path, weights: str = "best", device: str | torch.device = "cpu", exact: bool = False
 ) -> TrainedGenerator:
     """Load a trained generator; its images come to the CPU.
+
+    Its ``directions`` are those stored in the run folder or export, if they are of these weights.
 
     Args:
         run: A run folder, a checkpoint file, an export, a StyleGAN2 snapshot (``.pkl``),
@@ -354,7 +452,14 @@ def load_generator(
     Raises:
         UserError: There is no such run, or its checkpoint cannot be used.
     """
-    return TrainedGenerator(load_ema_networks(run, weights), device, exact)
+    loaded = load_ema_networks(run, weights)
+    generator = TrainedGenerator(loaded, device, exact)
+    if stored := find_stored_directions(loaded.folder):
+        directions = read_directions(stored)
+        # those of other weights are not of this checkpoint
+        if directions.source.get("digest") == generator.record["digest"]:
+            generator.set_directions(directions)
+    return generator
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

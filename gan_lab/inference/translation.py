@@ -1,4 +1,7 @@
-"""Translate a folder of photos with a trained image-to-image run; each image keeps its size."""
+"""Translate a folder of photos with a trained image-to-image run.
+
+Each image keeps its size, or becomes larger by the factor of a super-resolution run.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gan_lab.data import image_files, image_reader
+from gan_lab.data.degradations import cut_hole, upsample
 from gan_lab.data.levels import complete_levels
 from gan_lab.device import get_default_device
 from gan_lab.images import save_rgb, to_gray, to_unit
@@ -28,13 +32,23 @@ logger = logging.getLogger("gan_lab")
 # neighbors there; and how wide the seam is across which one tile passes into the next
 TILE, MARGIN, SEAM = 768, 96, 64
 NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
+# of a mask, whose lighter pixels count as white
+MAX_BLACK_LEVEL = 127
 
 
 class TrainedTranslator:
     """One direction of a run folder, a checkpoint file or an export, in evaluation mode.
 
     "AtoB" is the direction in which the run was trained, for either value of ``data.direction``.
+
+    Attributes:
+        channels: Channels of the network's inputs.
+        fills_holes: Whether the last of them is a mask.
+        factor: The factor by which images are enlarged.
     """
+
+    fills_holes = False
+    factor = 1
 
     def __init__(self, path: Path, direction: str = "AtoB", weights: str = "best") -> None:
         loaded = load_ema_networks(path, weights)
@@ -57,19 +71,32 @@ class TrainedTranslator:
         first = image_reader.MAX_LEVELS * (direction == "BtoA")
         # Of unpaired sets, the config has the levels of the inputs and of the targets.
         self.levels = loaded.levels[first:][: image_reader.MAX_LEVELS] or loaded.levels
-        self.channels: int = self.network.recipe["arguments"]["source_channels"]
+        arguments = self.network.recipe["arguments"]
+        self.channels: int = arguments["source_channels"]
+        self.fills_holes = self.channels == arguments["shape"][0] + 1
+        if direction == "AtoB" and loaded.degradation.kind == "downsample":
+            self.factor = loaded.degradation.factor
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Translate images [B, 1 or 3, H, W] in [-1, 1] of any size at that size; the result is on the CPU.
+    def __call__(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Translate images [B, 1 or 3, H, W] in [-1, 1] of any size; the result is on the CPU.
+
+        It has the size of the images; with super-resolution ``factor`` times their sides. ``mask``
+        is bool [1, 1, H, W], True where a network that fills holes is to fill.
 
         What is larger than a tile is translated tile by tile, and these are faded into each other:
         memory does not grow with the image beyond the image itself. A network that normalizes over
         the whole image uses the tile instead.
         """
-        if self.channels == 1:
+        image_channels = self.channels - self.fills_holes
+        if image_channels == 1:
             images = to_gray(images)
         elif images.shape[1] == 1:
-            images = images.expand(-1, self.channels, -1, -1)
+            images = images.expand(-1, image_channels, -1, -1)
+        if self.fills_holes:
+            assert mask is not None
+            images = cut_hole(images, mask)
+        if self.factor > 1:
+            images = upsample(images, self.factor)
         rows, columns = (tiles(length, int(self.network.multiple)) for length in images.shape[-2:])  # type: ignore[arg-type]
         if len(rows) == len(columns) == 1:
             return self._whole(images)
@@ -144,6 +171,7 @@ def translate(
     direction: str = "AtoB",
     overwrite: bool = True,
     weights: str = "best",
+    mask: Path | None = None,
 ) -> tuple[int, int]:
     """Translate every image under ``source`` into ``out`` as PNG files.
 
@@ -157,14 +185,17 @@ def translate(
         direction: AtoB, the direction of training, or BtoA.
         overwrite: Replace earlier translations.
         weights: Of a run folder: best, last, raw or a number of training images.
+        mask: An image that is white where a run of ``data.degradation=mask`` is to fill.
 
     Returns:
         The numbers of translated and of skipped images.
 
     Raises:
-        UserError: There is no image, or a file of the user would be replaced.
+        UserError: There is no image, a file of the user would be replaced, or a mask is missing, not
+            needed, or of another size.
     """
     translator = TrainedTranslator(folder, direction, weights)
+    hole, mask_record = _read_mask(translator, mask)
     if out.resolve() == source.resolve():
         raise UserError(
             f"The images of {source} would be overwritten: {out}. Choose another folder"
@@ -182,8 +213,18 @@ def translate(
             logger.info(f"Skipping {error}")
             skipped += 1
             continue
+        if hole is not None and hole.shape[2:] != pixels.shape[1:]:
+            problem = (
+                f"{mask} has {hole.shape[3]} x {hole.shape[2]} pixels, but {path} has "
+                f"{pixels.shape[2]} x {pixels.shape[1]}"
+            )
+            if len(paths) == 1:
+                raise UserError(f"{problem}. Pass a mask of the size of the image")
+            logger.info(f"Skipping {path}: {problem}")
+            skipped += 1
+            continue
         try:
-            translated = translator(to_unit(torch.from_numpy(pixels)[None]))
+            translated = translator(to_unit(torch.from_numpy(pixels)[None]), hole)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -193,8 +234,36 @@ def translate(
             continue
         source_record = {"source": path.name, "source_sha256": hash_file(path)[:DIGEST_CHARACTERS]}
         with files.write(target) as unfinished:
-            save_rgb(translated[0], unfinished, translator.record | source_record)
+            record = translator.record | source_record | mask_record
+            save_rgb(translated[0], unfinished, record)
     return len(paths) - skipped, skipped
+
+
+def _read_mask(
+    translator: TrainedTranslator, path: Path | None
+) -> tuple[Tensor | None, dict[str, str]]:
+    """Read the mask of a run that fills holes, bool [1, 1, H, W], and its record.
+
+    Raises:
+        UserError: There is no mask, or it cannot be read, selects nothing or is not needed.
+    """
+    if path is None:
+        if translator.fills_holes:
+            raise UserError(
+                "This run fills holes, but there is no mask. Pass --mask FILE, an image of the same "
+                "size that is white where pixels are to be filled"
+            )
+        return None, {}
+    if not translator.fills_holes:
+        raise UserError(f"--mask {path}: this run does not fill holes. Remove the option")
+    try:
+        pixels = torch.from_numpy(image_reader.read_image(path)).float()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--mask {path} cannot be read: {error}. Choose an image file") from None
+    hole = to_gray(pixels[None]) > MAX_BLACK_LEVEL
+    if not hole.any():
+        raise UserError(f"--mask {path} has no white pixels. Paint what is to be filled white")
+    return hole, {"mask": path.name, "mask_sha256": hash_file(path)[:DIGEST_CHARACTERS]}
 
 
 def _choose_targets(paths: list[Path], base: Path, out: Path) -> list[Path]:

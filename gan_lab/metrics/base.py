@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from gan_lab.config.schema import MetricsConfig
+from gan_lab.data.degradations import Degradation
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.metrics.explanations import Explanation
 
 if TYPE_CHECKING:
     from gan_lab.data.base import GANDataModule
@@ -22,30 +24,6 @@ if TYPE_CHECKING:
 
 # What a metric stores of one batch or of all batches, by name.
 Statistics = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """An explanation of a score for readers who do not know it.
-
-    Attributes:
-        title: Its name in words.
-        meaning: One sentence without a final period.
-        higher_is_better: Its direction; None: neither.
-        typical_range: Its possible values, and those of good models.
-    """
-
-    title: str
-    meaning: str
-    higher_is_better: bool | None
-    typical_range: str
-
-    @property
-    def direction(self) -> str:
-        """Return "higher is better", "lower is better" or an empty text."""
-        if self.higher_is_better is None:
-            return ""
-        return f"{'higher' if self.higher_is_better else 'lower'} is better"
 
 
 @dataclass
@@ -62,6 +40,7 @@ class Setting:
         fakes: Number of fakes.
         final: Whether this is the evaluation at the end of training, where scores may take longer.
         augment: The discriminator augmentation of the training.
+        degradation: How the inputs of a translation are made from the images.
         notes: Reasons for skipped scores, shown to the user.
         missing: Those of the notes that are about weights that could be installed.
     """
@@ -75,6 +54,7 @@ class Setting:
     fakes: int = 0
     final: bool = False
     augment: str = "off"
+    degradation: Degradation = field(default_factory=Degradation)
     notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 

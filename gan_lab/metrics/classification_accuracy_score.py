@@ -13,7 +13,8 @@ from torch.optim import Adam
 from gan_lab import seeding
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.images import Batch, to_uint8, to_unit
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.explanations import Explanation
 from gan_lab.networks.classifier import Classifier
 
 # Larger images are resized to this side in pixels, as the classifier is small.

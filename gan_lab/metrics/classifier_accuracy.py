@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from gan_lab.images import Batch
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.explanations import Explanation
 
 
 class ClassifierAccuracy(Metric):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gan_lab.images import Batch
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.explanations import Explanation
 
 if TYPE_CHECKING:
     from gan_lab.data.base import GANDataModule

@@ -6,12 +6,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy
 import torch
-import torch_fidelity
-import torchmetrics
 from torch import Tensor, distributed
 
 from gan_lab import device
@@ -98,6 +97,7 @@ def build_setting(
         fakes,
         final,
         config.augment.policy,
+        data.degradation,
     )
 
 
@@ -336,6 +336,8 @@ class Evaluator:
             if spec.source_channels
             else {}
         )
+        if self.setting.degradation:
+            inputs["inputs"] += f", degradation: {self.setting.degradation.describe()}"
         return {
             **metric.protocol(score, self.setting.smaller_count),
             "reals": self.setting.reals,
@@ -363,8 +365,8 @@ def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that a score depends on."""
     return {
         "torch": torch.__version__,
-        "torchmetrics": torchmetrics.__version__,
-        "torch-fidelity": torch_fidelity.__version__,
+        "torchmetrics": version("torchmetrics"),
+        "torch-fidelity": version("torch-fidelity"),
         "numpy": numpy.__version__,
     }
 

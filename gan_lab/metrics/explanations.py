@@ -1,13 +1,42 @@
-"""Find the explanation of a score or of a training curve by its name."""
+"""Find the explanation of a score or of a training curve by its name.
+
+The explanations of scores are in the modules of the metrics. They are read from the source, because
+lists and comparisons of runs would otherwise import torch and Lightning for a few texts.
+"""
 
 from __future__ import annotations
 
+import ast
+import math
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 
-from gan_lab.metrics import leaks, nearest_neighbors
-from gan_lab.metrics.base import Explanation
-from gan_lab.metrics.selection import find_metrics
+
+@dataclass(frozen=True)
+class Explanation:
+    """An explanation of a score for readers who do not know it.
+
+    Attributes:
+        title: Its name in words.
+        meaning: One sentence without a final period.
+        higher_is_better: Its direction; None: neither.
+        typical_range: Its possible values, and those of good models.
+    """
+
+    title: str
+    meaning: str
+    higher_is_better: bool | None
+    typical_range: str
+
+    @property
+    def direction(self) -> str:
+        """Return "higher is better", "lower is better" or an empty text."""
+        if self.higher_is_better is None:
+            return ""
+        return f"{'higher' if self.higher_is_better else 'lower'} is better"
+
 
 # columns of metrics.csv that no metric computes
 TRAINING_CURVES = {
@@ -44,10 +73,37 @@ TRAINING_CURVES = {
 @cache
 def list_explanations() -> dict[str, Explanation]:
     """List the explanations of all built-in scores by name or pattern."""
+    modules = map(_read_explanations, sorted(Path(__file__).parent.glob("*.py"), reverse=True))
     found: dict[str, Explanation] = {}
-    for metric in find_metrics():
-        found |= metric.explanations
-    return found | nearest_neighbors.EXPLANATIONS | leaks.EXPLANATIONS
+    for _, explanations in sorted(modules, key=lambda module: module[0]):
+        found |= explanations
+    return found
+
+
+def _read_explanations(path: Path) -> tuple[float, dict[str, Explanation]]:
+    """Read ``priority`` and the explanations of a module and its classes; they must be literals."""
+    source = path.read_text(encoding="utf-8")
+    priority = math.inf
+    found: dict[str, Explanation] = {}
+    if "Explanation(" not in source:
+        return priority, found
+    statements = ast.parse(source).body
+    classes = [each for each in statements if isinstance(each, ast.ClassDef)]
+    for statement in (*statements, *(line for each in classes for line in each.body)):
+        match statement:
+            case ast.Assign(
+                targets=[ast.Name(id="priority")], value=ast.Constant(value=int(number))
+            ):
+                priority = number
+            case (
+                ast.AnnAssign(target=ast.Name(id="explanations"), value=ast.Dict() as texts)
+                | ast.Assign(targets=[ast.Name(id="EXPLANATIONS")], value=ast.Dict() as texts)
+            ):
+                for name, call in zip(texts.keys, texts.values, strict=True):
+                    assert name is not None
+                    assert isinstance(call, ast.Call)
+                    found[ast.literal_eval(name)] = Explanation(*map(ast.literal_eval, call.args))
+    return priority, found
 
 
 def explain(name: str) -> Explanation | None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from gan_lab.images import Batch
 from gan_lab.metrics import extractors
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.explanations import Explanation
 from gan_lab.metrics.extractors.base import Extractor
-from gan_lab.metrics.extractors.inception import explain_missing_weights
 from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE, frechet_distance, moments
 from gan_lab.metrics.inception_score import inception_score
 from gan_lab.metrics.kernel import (
@@ -179,6 +179,9 @@ class FeatureScores(Metric):
         if cfg.inception_weights == "off":
             reason = "metrics.inception_weights=off"
         elif cfg.inception_weights == "auto":
+            # here, because it imports torch-fidelity and torchvision
+            from gan_lab.metrics.extractors.inception import explain_missing_weights
+
             reason = explain_missing_weights()
         if not reason:
             try:

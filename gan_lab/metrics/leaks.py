@@ -17,7 +17,7 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
-from gan_lab.metrics.base import Explanation
+from gan_lab.metrics.explanations import Explanation
 from gan_lab.metrics.nearest_neighbors import FAKES, draw_samples
 from gan_lab.networks.classifier import Classifier
 from gan_lab.seeding import Stream

@@ -8,16 +8,17 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-from torchvision.models import AlexNet_Weights
 
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.explanations import Explanation
 from gan_lab.metrics.extractors.base import expand_gray, weights_hash
 from gan_lab.metrics.translation_scores import Translation
 
 # Side in pixels. AlexNet's strides reduce smaller images to nothing.
 MIN_SIDE = 64
+# torchvision's weights, of which no other version exists.
+WEIGHTS_FILE = "alexnet-owt-7be5be79.pth"
 
 
 def is_available(height: int, width: int) -> bool:
@@ -25,11 +26,7 @@ def is_available(height: int, width: int) -> bool:
 
     Nothing is downloaded.
     """
-    file = (
-        Path(torch.hub.get_dir())
-        / "checkpoints"
-        / AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
-    )
+    file = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
     return min(height, width) >= MIN_SIDE and file.is_file()
 
 
@@ -65,6 +62,9 @@ class LPIPS(Metric):
         return [cls(setting.output_names)]
 
     def __init__(self, output_names: tuple[str, ...]) -> None:
+        # here, because it imports torchmetrics and torchvision
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
         # The prefix is empty for source to target, "back_" for target to source.
         self.prefixes = ["", *(["back_"] if "back" in output_names else [])]
         self.higher_is_better = {f"{prefix}lpips": False for prefix in self.prefixes}

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gan_lab.data.toy import MODES, SPREAD, centers
 from gan_lab.images import Batch
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.explanations import Explanation
 
 # A point within this many standard deviations of a mode has high quality.
 MAX_DEVIATIONS = 3

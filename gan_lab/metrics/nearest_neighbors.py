@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from gan_lab.data.base import GANDataModule
@@ -16,7 +16,7 @@ from gan_lab.data.cache import decoded_once
 from gan_lab.data.reference import Reference
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
-from gan_lab.metrics.base import Explanation
+from gan_lab.metrics.explanations import Explanation
 from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.neighbor_search import DUPLICATE_DISTANCE, NeighborSearch, find_nearest
 from gan_lab.seeding import Stream
@@ -105,7 +105,7 @@ def expect_near_share(fakes: int, held_out: int) -> tuple[float, float, float]:
     distribution.
     """
     rank = _rank_threshold(held_out)
-    distribution = stats.betabinom(fakes, rank, held_out + 1 - rank)
+    distribution = scipy.stats.betabinom(fakes, rank, held_out + 1 - rank)
     low, high = (float(distribution.ppf(share)) / fakes for share in (0.025, 0.975))
     return rank / (held_out + 1), low, high
 

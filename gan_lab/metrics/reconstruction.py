@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
 from gan_lab.metrics.digit_classifier import load_digit_classifier
+from gan_lab.metrics.explanations import Explanation
 from gan_lab.metrics.extractors.base import weights_hash
 from gan_lab.metrics.psnr import psnr, squared_error
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from gan_lab.images import Batch, to_uint8
-from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.explanations import Explanation
 from gan_lab.metrics.neighbor_search import NeighborSearch
 from gan_lab.metrics.psnr import psnr, squared_error
 
@@ -33,9 +33,10 @@ class Translation(Metric):
 
     Args:
         output_names: Keys of ``Family.outputs()``.
-        inside: Whether input and ground truth differ only inside a region (the animal). If so,
-            there are also scores of that region, of the rest of the image, and of the gain over the
-            unchanged input.
+        inside: Whether input and ground truth differ only inside a region: the animal, or a hole.
+            If so, there are also scores of that region and of the rest of the image.
+        holes: Whether the region is the hole of a mask. Otherwise there is also the gain over the
+            unchanged input inside the region.
         gray: Whether gray inputs are translated to color.
         pairs: Whether there are training pairs. If so, the output of the nearest training input is
             a baseline, in addition to the unchanged input.
@@ -105,14 +106,23 @@ class Translation(Metric):
     @classmethod
     def create(cls, setting: Setting) -> list[Metric]:
         spec = setting.spec
-        gray = spec.channels == 3 and spec.source_channels == 1
-        inside = spec.content == "horses"
-        return [cls(setting.output_names, inside=inside, gray=gray, pairs=spec.pairs == "all")]
+        is_drawing = spec.degradation == "edges"
+        gray = spec.channels == 3 and spec.source_channels == 1 and not is_drawing
+        holes = spec.degradation == "mask"
+        inside = holes or spec.content == "horses"
+        pairs = spec.pairs == "all"
+        return [cls(setting.output_names, inside=inside, gray=gray, pairs=pairs, holes=holes)]
 
     def __init__(
-        self, output_names: tuple[str, ...], inside: bool, gray: bool, pairs: bool = False
+        self,
+        output_names: tuple[str, ...],
+        inside: bool,
+        gray: bool,
+        pairs: bool = False,
+        holes: bool = False,
     ) -> None:
         self.inside = inside
+        self.holes = holes
         self.gray = gray
         # The prefix is empty for source to target, "back_" for target to source.
         self.prefixes = [""]
@@ -120,7 +130,9 @@ class Translation(Metric):
             self.prefixes.append("back_")
         scores = ["psnr", "ssim"]
         if inside:
-            scores += ["psnr_inside", "gain_inside", "psnr_outside"]
+            scores += ["psnr_inside", "psnr_outside"]
+        if inside and not holes:
+            scores.insert(3, "gain_inside")
         self.cycles = [prefix for prefix in self.prefixes if f"{prefix}cycled" in output_names]
         names = [prefix + score for prefix in self.prefixes for score in scores]
         # The name is stored in results, so its spelling stays.
@@ -141,7 +153,7 @@ class Translation(Metric):
         """Compute the PSNR of unchanged inputs and, for pairs, of the nearest training outputs."""
         truth, source = (
             torch.cat([_pixels(getattr(batch, kind)) for batch in reals])
-            for kind in ("images", "sources")
+            for kind in ("images", "source_images")
         )
         values: dict[str, float] = {}
         for prefix in self.prefixes:
@@ -156,11 +168,18 @@ class Translation(Metric):
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.sources is not None
         observed: Statistics = {}
-        where = (batch.sources != batch.images).any(dim=1, keepdim=True) if self.inside else None
+        where = None
+        if self.holes:
+            assert batch.source_mask is not None
+            where = batch.source_mask > 127
+        elif self.inside:
+            where = (batch.sources != batch.images).any(dim=1, keepdim=True)
         for prefix in self.prefixes:
             generated = outputs["back" if prefix else "generated"]
             truth, source = (
-                (batch.sources, batch.images) if prefix else (batch.images, batch.sources)
+                (batch.source_images, batch.images)
+                if prefix
+                else (batch.images, batch.source_images)
             )
             observed[f"{prefix}error"] = squared_error(generated, truth)
             observed[f"{prefix}ssim"] = _ssim(generated, truth)
@@ -184,9 +203,10 @@ class Translation(Metric):
             values[f"{prefix}ssim"] = float(fake[f"{prefix}ssim"].mean())
             if self.inside:
                 values[f"{prefix}psnr_inside"] = psnr(fake[f"{prefix}inside"])
-                values[f"{prefix}gain_inside"] = values[f"{prefix}psnr_inside"] - psnr(
-                    fake[f"{prefix}nothing"]
-                )
+                if not self.holes:
+                    values[f"{prefix}gain_inside"] = values[f"{prefix}psnr_inside"] - psnr(
+                        fake[f"{prefix}nothing"]
+                    )
                 values[f"{prefix}psnr_outside"] = psnr(fake[f"{prefix}outside"])
         if self.gray:
             # baseline: the input tinted by the mean color of the same images
@@ -208,7 +228,7 @@ def _find_nearest_outputs(data: GANDataModule, sources: Tensor, back: bool) -> T
     The distance is the one of the pixels. With ``back``, the images of the pairs are the inputs and
     the sources are the outputs.
     """
-    kinds = ("sources", "images") if back else ("images", "sources")
+    kinds = ("source_images", "images") if back else ("images", "source_images")
     train = data.reference(sys.maxsize, split="learned")
     outputs = []
     for block in sources.split(INPUTS_PER_SEARCH):
@@ -229,6 +249,9 @@ def _ssim(images: Tensor, truth: Tensor) -> Tensor:
 
     Source: Wang et al. 2004 (IEEE Transactions on Image Processing 13 (4)), section III.B.
     """
+    # here, because it imports much of SciPy
+    from skimage.metrics import structural_similarity
+
     radius = min(WINDOW_RADIUS, (min(images.shape[-2:]) - 1) // 2)
     window = {
         "gaussian_weights": True,

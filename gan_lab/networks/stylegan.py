@@ -105,6 +105,14 @@ class StyleGANGenerator(Network):
         """Move w_avg towards the mean [w_dim] of a training batch."""
         self.mapping.w_avg.lerp_(mean.to(self.mapping.w_avg), 1 - W_AVG_DECAY)
 
+    def list_constant_noise(self) -> list[Tensor]:
+        """List the stored noise image of each synthesis layer, [1, 1, h, w]."""
+        return [
+            module.noise_const[None, None]
+            for module in self.synthesis.modules()
+            if isinstance(module, SynthesisLayer)
+        ]
+
     def sample_noise(self, stream: Stream, n: int, like: Tensor) -> list[Tensor]:
         """Sample noise images [n, 1, h, w] for each synthesis layer."""
         return [

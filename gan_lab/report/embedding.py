@@ -29,6 +29,19 @@ TRANSLATOR_SNIPPET = """<input type="file" id="photo" accept="image/*" aria-labe
   });
 </script>
 """
+INPAINTING_SNIPPET = """<input type="file" id="photo" accept="image/*" aria-label="Photo">
+<canvas id="gan" style="width: 14rem"></canvas>
+<script src="generator.js"></script>
+<script>
+  document.getElementById("photo").addEventListener("change", async (event) => {
+    const photo = await createImageBitmap(event.target.files[0]);
+    const { width, height } = photo, mask = new OffscreenCanvas(width, height), pen = mask.getContext("2d");
+    pen.fillStyle = "white";  // what is to be filled: the middle
+    pen.fillRect(width / 4, height / 4, width / 2, height / 2);
+    ganLab.translate(photo, document.getElementById("gan"), "AtoB", mask);
+  });
+</script>
+"""
 
 
 def render_script(model: dict[str, Any]) -> str:
@@ -48,4 +61,7 @@ def choose_snippet(arguments: dict[str, Any]) -> str:
     Args:
         arguments: The arguments of the generator's recipe.
     """
-    return LATENTS_SNIPPET if "z_dim" in arguments else TRANSLATOR_SNIPPET
+    if "z_dim" in arguments:
+        return LATENTS_SNIPPET
+    is_filling = arguments["source_channels"] == arguments["shape"][0] + 1
+    return INPAINTING_SNIPPET if is_filling else TRANSLATOR_SNIPPET

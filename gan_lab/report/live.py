@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lab import __version__
+from gan_lab.data.degradations import Degradation
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.report import pictures
@@ -77,6 +79,9 @@ def describe_run(
         return None, f"they cannot run in a page: {error}"
     record = loaded.describe_source() | {"version": __version__}
     model = {"name": run.name, "networks": described, "weights": size, "record": record}
+    degradation = Degradation.from_values(run.values)
+    if degradation.kind == "downsample":
+        model["enlarged"] = degradation.factor
     return model | (_describe_latents(loaded, *traced["generator"]) if from_latents else {}), ""
 
 
@@ -225,7 +230,7 @@ def find_directions(traced: graph.Graph, tensors: dict[str, Tensor], z_dim: int)
 def crop_examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
     """Crop held-out inputs of a translator or an autoencoder from its last grid.
 
-    They are the first column of the grid.
+    They are the first column of the grid; for inpainting the third one, which has no holes.
 
     The inputs of the opposite direction are the first column of the right half of the grid.
 
@@ -245,14 +250,21 @@ def crop_examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
     if (grid.width - 2) % (width + 2) or (grid.height - 2) % (height + 2):
         return []
     half = (grid.width - 2) // (width + 2) // 2 * (width + 2)
+    # the page cuts holes itself, into the ground truth of the third column
+    first = 2 + 2 * (width + 2) if fills_holes(networks["generator"]) else 2
     found: list[list[str]] = []
-    for left in (2, 2 + half)[: 1 + ("generator_back" in networks)]:
+    for left in (first, 2 + half)[: 1 + ("generator_back" in networks)]:
         found.append([])
         for top in range(2, grid.height - height, height + 2):
             file = io.BytesIO()
             grid.crop((left, top, left + width, top + height)).save(file, "PNG")
             found[-1].append(pictures.encode_data_uri(file.getvalue()))
     return found
+
+
+def fills_holes(described: Mapping[str, Any]) -> bool:
+    """Return whether the last channel of a described network's inputs is a mask."""
+    return bool(described["source_channels"] == described["shape"][0] + 1)
 
 
 def _encode(array: np.ndarray, kind: Any) -> str:

@@ -26,13 +26,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from gan_lab.report import curves, pictures
 from gan_lab.report.command_lines import command_lines
 from gan_lab.report.summary import verdict
-from gan_lab.runs.run import Run
+from gan_lab.runs.run import Run, find_family_class
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
+from gan_lab.utils.provenance import read_record
 
 if TYPE_CHECKING:
-    from gan_lab.metrics.base import Explanation
+    from gan_lab.metrics.explanations import Explanation
     from gan_lab.runs.ema_networks import EMANetworks
 
 logger = logging.getLogger("gan_lab")
@@ -40,6 +41,8 @@ logger = logging.getLogger("gan_lab")
 RELOAD_S = 30.0
 # only in the page of a running training, see run.html
 LIVE_MARK = b' id="training">'
+# of a grid, whose record anyone could have written
+MAX_TITLED_COLUMNS = 12
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -298,6 +301,8 @@ def _collect_values(
     training: Training | None,
     reals: bool,
 ) -> dict[str, Any]:
+    # these need torch, and the index of runs does without
+    from gan_lab.data.degradations import Degradation
     from gan_lab.report import live
 
     shown = ("reals", "neighbours") if reals else ()
@@ -321,6 +326,8 @@ def _collect_values(
         "verdict": verdict(run),
         "frames": list(frames.values()),
         "seen": seen,
+        "titles": title_columns(run, grids[-1][1]) if grids and reals else [],
+        "inputs": Degradation.from_values(run.values).describe_input(),
         "note": note,
         "pages": {name: pictures.encode_data_uri(data) for name, data in pages.items()},
         "models": [model] if model else [],
@@ -342,6 +349,19 @@ def _collect_values(
             "frames": list(frames.values())[:-1],
         },
     }
+
+
+def title_columns(run: Run, grid: Path) -> list[str]:
+    """Title the columns of a sample grid; empty if its family or the grid does not name them."""
+    family = find_family_class(str(run.values.get("family")))
+    names = family.set_names if family else ()
+    columns = None
+    # a damaged grid is skipped
+    with suppress(OSError, SyntaxError, ValueError):
+        columns = (read_record(grid) or {}).get("columns")
+    if not names or not isinstance(columns, int) or not 0 < columns <= MAX_TITLED_COLUMNS:
+        return []
+    return [names[i % len(names)] for i in range(columns)]
 
 
 def _describe_reload(training: Training | None) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+import scipy
 
 OBRIEN_FLEMING = "obrien_fleming"
 POCOCK = "pocock"
@@ -33,7 +33,7 @@ def compute_spent_level(share: float, level: float, spending: str) -> float:
     Source: Lan & DeMets 1983, the functions alpha1 and alpha2 of each side.
     """
     if spending == OBRIEN_FLEMING:
-        return float(4 * stats.norm.sf(stats.norm.isf(level / 4) / math.sqrt(share)))
+        return float(4 * scipy.stats.norm.sf(scipy.stats.norm.isf(level / 4) / math.sqrt(share)))
     return level * math.log(1 + (math.e - 1) * share)
 
 
@@ -94,7 +94,7 @@ def compute_p_values(one: np.ndarray, other: np.ndarray | None = None) -> Any:
         The p-values [...]; NaN for samples without spread.
     """
     t, freedom = compute_t(one, other)
-    return 2 * special.stdtr(freedom, -np.abs(t))
+    return 2 * scipy.special.stdtr(freedom, -np.abs(t))
 
 
 def compute_t(one: np.ndarray, other: np.ndarray | None = None, shift: float = 0.0) -> Any:

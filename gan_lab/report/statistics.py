@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from gan_lab.utils.numbers import rounded
 
@@ -50,7 +50,7 @@ class Estimate:
 
     def compute_p(self, null: float = 0.0) -> float:
         """Return the two-sided p-value of the t-test that the difference is ``null``."""
-        return 2 * float(stats.t.sf(abs(self.difference - null) / self.error, self.freedom))
+        return 2 * _exceed(abs(self.difference - null) / self.error, self.freedom)
 
     def compute_equivalence_p(self, margin: float) -> float:
         """Return the p-value of two one-sided tests that the difference exceeds +- ``margin``.
@@ -58,12 +58,20 @@ class Estimate:
         Source: Schuirmann 1987 (Journal of Pharmacokinetics and Biopharmaceutics 15).
         """
         distance = margin - abs(self.difference)
-        return float(stats.t.sf(distance / self.error, self.freedom))
+        return _exceed(distance / self.error, self.freedom)
 
     def compute_interval(self) -> tuple[float, float]:
         """Return the confidence interval of level 1 - ``LEVEL``."""
-        reach = float(stats.t.ppf(1 - LEVEL / 2, self.freedom)) * self.error
+        reach = float(scipy.special.stdtrit(self.freedom, 1 - LEVEL / 2)) * self.error
         return self.difference - reach, self.difference + reach
+
+
+def _exceed(t: float, freedom: float) -> float:
+    """Return the probability that Student's t exceeds a value.
+
+    ``scipy.stats.t.sf`` calls the same function, but ``scipy.stats`` takes a second to import.
+    """
+    return float(scipy.special.stdtr(freedom, -t))
 
 
 def estimate(one: Sequence[float], other: Sequence[float] | None = None) -> Estimate:
@@ -123,7 +131,7 @@ def _test_signs(values: Sequence[float], bound: float) -> float:
     is_majority_above = 2 * above > len(untied)
     if not untied or is_majority_above != (mean(values) > bound):
         return 1.0
-    return float(stats.binomtest(above, len(untied)).pvalue)
+    return float(scipy.stats.binomtest(above, len(untied)).pvalue)
 
 
 def is_discrete(values: Sequence[float]) -> bool:
@@ -140,7 +148,7 @@ def _permute(one: Sequence[float], other: Sequence[float]) -> float:
     def subtract_means(first: np.ndarray, second: np.ndarray, axis: int) -> Any:
         return first.mean(axis=axis) - second.mean(axis=axis)
 
-    test = stats.permutation_test(
+    test = scipy.stats.permutation_test(
         (one, other), subtract_means, n_resamples=MAX_PERMUTATIONS, vectorized=True, rng=0
     )
     return float(test.pvalue)

@@ -13,7 +13,7 @@ from gan_lab.utils.numbers import rounded
 from gan_lab.utils.score_names import TRIVIAL_GENERATORS, is_trivial_score
 
 if TYPE_CHECKING:
-    from gan_lab.metrics.base import Explanation
+    from gan_lab.metrics.explanations import Explanation
 
 # Number of alerts on a page.
 MAX_ALERTS = 12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gan_lab import networks
 from gan_lab.config.loading import family_class
+from gan_lab.data.degradations import Degradation
 from gan_lab.networks.layers import Network
 from gan_lab.runs import addresses
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
@@ -39,6 +40,7 @@ class EMANetworks:
         levels: Black and white levels of images with more than 8 bits (``data.levels``).
         is_raw: Whether the weights are the raw ones, without EMA.
         address: ``zoo:name`` or ``hf:owner/name`` if the run was named so, else empty.
+        degradation: How the inputs of a translator were made in training.
     """
 
     checkpoint: Path
@@ -49,6 +51,13 @@ class EMANetworks:
     levels: list[float]
     is_raw: bool = False
     address: str = ""
+    degradation: Degradation = field(default_factory=Degradation)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder or the export; of another checkpoint, the folder above its own."""
+        is_export = self.checkpoint.name == CONFIG
+        return self.checkpoint.parent if is_export else self.checkpoint.parent.parent
 
     def compute_digest(self) -> str:
         """Compute a digest of the weights, which is the same for a checkpoint and its export."""
@@ -115,6 +124,11 @@ def load_ema_networks(run: str | Path, weights: str = "best") -> EMANetworks:
             if checkpoint.name == CONFIG
             else values.get("data.levels")
         )
+        degradation = (
+            Degradation.from_record(content["export"].get("degradation"))
+            if checkpoint.name == CONFIG
+            else Degradation.from_values(values)
+        )
     return EMANetworks(
         checkpoint,
         loaded,
@@ -124,6 +138,7 @@ def load_ema_networks(run: str | Path, weights: str = "best") -> EMANetworks:
         [*(levels or [])],
         is_raw=weights == RAW,
         address=str(run) if addresses.is_address(run) else "",
+        degradation=degradation,
     )
 
 

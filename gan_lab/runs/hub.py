@@ -9,7 +9,7 @@ from gan_lab.utils.errors import UserError, first_line, import_extra
 
 PREFIX = "hf:"
 # Other files of a repository are not downloaded.
-FILES = ["config.json", "*.safetensors"]
+FILES = ["config.json", "*.safetensors", "directions.json"]
 
 
 def parse_name(address: str) -> str:

@@ -35,7 +35,8 @@ RUN_FILES = frozenset(
 PATTERNS = {
     "": re.compile(
         r"(sample|walk\d+|code\d+|mix\d+-\d+-layers\d+-?\d*|reconstruct|interpolate)"
-        r"-n\d+[\w.=,-]*\.png|project(-(last|raw|\d+|best-\w+))?\.(png|json)"
+        r"-n\d+[\w.=,-]*\.png|(project(-z|-w|-wplus)?|directions)(-(last|raw|\d+|best-\w+))?"
+        r"\.(png|json|safetensors)"
     ),
     "samples": re.compile(r"\d+\.png"),
     "checkpoints": re.compile(r"(iteration-\d+|last|best(-.+)?|new)\.ckpt"),

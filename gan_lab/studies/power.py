@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import stdev
 
-from scipy import optimize, stats
+import scipy
 
 from gan_lab.report.statistics import LEVEL, is_discrete
 
@@ -33,10 +33,10 @@ def compute_detectable_difference(samples: Sequence[Sequence[float]], tests: int
     if error == 0 or any(map(is_discrete, samples)):
         return math.nan
     freedom = min(map(len, samples)) - 1
-    critical = float(stats.t.ppf(1 - LEVEL / tests / 2, freedom))
+    critical = float(scipy.stats.t.ppf(1 - LEVEL / tests / 2, freedom))
     noncentrality = float(
-        optimize.brentq(
-            lambda delta: stats.nct.sf(critical, freedom, delta) - POWER, 0, 50 * critical
+        scipy.optimize.brentq(
+            lambda delta: scipy.stats.nct.sf(critical, freedom, delta) - POWER, 0, 50 * critical
         )
     )
     return noncentrality * error
@@ -77,14 +77,14 @@ def compute_needed_seeds(
         error = math.sqrt(sum(deviation**2 / n for deviation in deviations))
         quartic = sum(deviation**4 for deviation in deviations)
         freedom = (n - 1) * sum(deviation**2 for deviation in deviations) ** 2 / quartic
-        critical = stats.t.ppf(1 - level / 2, freedom)
-        if stats.nct.sf(critical, freedom, abs(distance) / error) >= POWER:
+        critical = scipy.stats.t.ppf(1 - level / 2, freedom)
+        if scipy.stats.nct.sf(critical, freedom, abs(distance) / error) >= POWER:
             return True
         if margin is None or abs(difference) >= margin:
             return False
-        critical = stats.t.ppf(1 - level, freedom)
+        critical = scipy.stats.t.ppf(1 - level, freedom)
         misses = [
-            stats.nct.cdf(critical, freedom, (margin + sign * difference) / error)
+            scipy.stats.nct.cdf(critical, freedom, (margin + sign * difference) / error)
             for sign in (-1, 1)
         ]
         return bool(sum(misses) <= 1 - POWER)

@@ -46,6 +46,15 @@ SENTENCES = {
     NO_EFFECT: "The result is **no effect larger than X**",
     INCONCLUSIVE: "The result is **inconclusive**",
 }
+INDEX_COLUMNS = [
+    "",
+    "study",
+    "claim",
+    "prediction",
+    "verdict",
+    "what this says about the claim",
+    "minutes",
+]
 # The rules that all pages share.
 TESTS = """\
 All tests are two-sided, at 5 % for all predictions of a study together. Values are compared on the
@@ -83,6 +92,7 @@ class RecordedResults:
         measured: The record of ``measurement_record.py``; None if there is none.
         samples: The picture of ``arm_samples.py``; None if there is none.
         sampled_arms: The arms of its rows.
+        superseded: Whether the study with the better design has results.
     """
 
     budget: str
@@ -93,6 +103,7 @@ class RecordedResults:
     measured: dict[str, Any] | None = None
     samples: Path | None = None
     sampled_arms: Sequence[str] = ()
+    superseded: bool = False
 
 
 def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
@@ -128,6 +139,7 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
             measured,
             picture,
             read_json(arms) if picture else (),
+            is_superseded(folder, study),
         )
     return found
 
@@ -182,7 +194,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         f"**Known before:** {study.known_before}" if study.known_before else "",
         f"**Verdict:** {SENTENCES[verdict.combine_verdicts(judged)]}: {count_verdicts(judged)} "
         f"({budget} edition, {seeds}).",
-        _describe_successor(study),
+        _describe_successor(study) if recorded.superseded else "",
         _describe_age(study, recorded),
         _describe_failures(study, results),
         f"**What this says about the claim:** {recorded.conclusion}" if recorded.conclusion else "",
@@ -235,16 +247,14 @@ def render_index(folder: Path) -> str:
             if _describe_age(study, found["full"]):
                 counts += ", measured with an older configuration"
         shown = f"**{concluded}** ({counts})" if concluded else "not measured yet"
+        row = [str(study.chapter), title, study.claim, study.prediction, shown, says, minutes]
         if is_superseded(folder, study):
             successor = studies.load(study.superseded_by)
-            by = f"[{successor.title}]({successor.name}.md)"
-            superseded.append([str(study.chapter), title, shown, says, minutes, by])
+            superseded.append([*row, f"[{successor.title}]({successor.name}.md)"])
             continue
         if concluded:
             verdicts.append(concluded)
-        rows.append(
-            [str(study.chapter), title, study.claim, study.prediction, shown, says, minutes]
-        )
+        rows.append(row)
     totals = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS)
     unmeasured = len(rows) - len(verdicts)
     waiting = ""
@@ -289,18 +299,7 @@ def render_index(folder: Path) -> str:
         "these pages from the results. The quick edition of all, `make study STUDY=all "
         "BUDGET=quick WORKERS=2`, uses small budgets and mostly one seed; it is a demonstration, "
         "and its tests are rarely significant.",
-        _format_table(
-            [
-                "",
-                "study",
-                "claim",
-                "prediction",
-                "verdict",
-                "what this says about the claim",
-                "minutes",
-            ],
-            rows,
-        ),
+        _format_table(INDEX_COLUMNS, rows),
         "Verdicts and minutes are those of the full edition. It took "
         f"{total_seconds / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
         "EPYC for the first 32 and an Intel Xeon for the others; `make study STUDY=all WORKERS=2` "
@@ -390,15 +389,13 @@ def _show_samples(study: Study, recorded: RecordedResults) -> str:
     arms = ", ".join(f"`{arm}`" for arm in recorded.sampled_arms)
     kind = "one row for each of" if len(recorded.sampled_arms) > 1 else "of"
     return (
-        f"Samples of the first seed, {kind} {arms}:\n\n"
+        f"Samples of the trainings with the first seed, {kind} {arms}:\n\n"
         f"![Samples of the arms]({study.name}_samples.png)"
     )
 
 
 def _describe_successor(study: Study) -> str:
     """Name the study that asks the same with a better design."""
-    if not study.superseded_by:
-        return ""
     successor = studies.load(study.superseded_by)
     return (
         f"**Superseded by** [{successor.title}]({successor.name}.md), which asks the same with a "

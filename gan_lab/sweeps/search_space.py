@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import scipy
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
-from scipy import stats
 
 from gan_lab.utils.errors import UserError
 
@@ -32,23 +32,27 @@ RANGE = ("min", "max")
 
 # Name: the SciPy distribution, the required keys, the optional keys.
 CONTINUOUS: dict[str, tuple[Callable[[Spec], Any], tuple[str, ...], tuple[str, ...]]] = {
-    "uniform": (lambda s: stats.uniform(s["min"], s["max"] - s["min"]), RANGE, ()),
-    "log_uniform": (lambda s: stats.loguniform(math.exp(s["min"]), math.exp(s["max"])), RANGE, ()),
-    "log_uniform_values": (lambda s: stats.loguniform(s["min"], s["max"]), RANGE, ()),
+    "uniform": (lambda s: scipy.stats.uniform(s["min"], s["max"] - s["min"]), RANGE, ()),
+    "log_uniform": (
+        lambda s: scipy.stats.loguniform(math.exp(s["min"]), math.exp(s["max"])),
+        RANGE,
+        (),
+    ),
+    "log_uniform_values": (lambda s: scipy.stats.loguniform(s["min"], s["max"]), RANGE, ()),
     "inv_log_uniform": (
-        lambda s: stats.loguniform(math.exp(-s["max"]), math.exp(-s["min"])),
+        lambda s: scipy.stats.loguniform(math.exp(-s["max"]), math.exp(-s["min"])),
         RANGE,
         (),
     ),
     # log(1/x) is uniform where log(x) is.
-    "inv_log_uniform_values": (lambda s: stats.loguniform(s["min"], s["max"]), RANGE, ()),
-    "normal": (lambda s: stats.norm(s.get("mu", 0), s.get("sigma", 1)), (), ("mu", "sigma")),
+    "inv_log_uniform_values": (lambda s: scipy.stats.loguniform(s["min"], s["max"]), RANGE, ()),
+    "normal": (lambda s: scipy.stats.norm(s.get("mu", 0), s.get("sigma", 1)), (), ("mu", "sigma")),
     "log_normal": (
-        lambda s: stats.lognorm(s.get("sigma", 1), scale=math.exp(s.get("mu", 0))),
+        lambda s: scipy.stats.lognorm(s.get("sigma", 1), scale=math.exp(s.get("mu", 0))),
         (),
         ("mu", "sigma"),
     ),
-    "beta": (lambda s: stats.beta(s.get("a", 1), s.get("b", 1)), (), ("a", "b")),
+    "beta": (lambda s: scipy.stats.beta(s.get("a", 1), s.get("b", 1)), (), ("a", "b")),
 }
 CONTINUOUS |= {
     f"q_{name}": (build, required, (*optional, "q"))

@@ -14,12 +14,13 @@ from torch.nn.functional import one_hot
 
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.degradations import Degradation
 from gan_lab.data.toy import SPREAD, centers
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.metrics import lpips
+from gan_lab.metrics import leaks, lpips, nearest_neighbors
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Tally
-from gan_lab.metrics.explanations import explain
+from gan_lab.metrics.explanations import explain, list_explanations
 from gan_lab.metrics.selection import find_metrics, list_metrics, select_metrics
 
 CFG = MetricsConfig(inception_weights="off", allow_small_n=True)
@@ -50,7 +51,14 @@ SETTINGS = [  # of which each metric must have one that it applies to
     ),
     Setting(GRAY, CFG, ("generated",), False, "test", 100, 100, True),
     Setting(POINTS, CFG, ("generated",), False, "test", 100, 100, True),
-]
+    *(
+        Setting(
+            Degradation(kind).describe_sources(ImageSpec(3, 64, 64)), CFG, reals=100, fakes=100,
+            final=True, degradation=Degradation(kind),
+        )
+        for kind in ("mask", "downsample", "noise")
+    ),
+]  # fmt: skip
 CASES = [
     (i, name) for i, setting in enumerate(SETTINGS) for name in list_metrics()
     if (setting.spec is HORSES if name == "lpips" else class_of(name).applies(setting))
@@ -180,3 +188,11 @@ def test_no_score_has_two_metrics() -> None:
     for setting in SETTINGS:
         scores = [score for metric in select_metrics(setting) for score in metric.names]
         assert len(scores) == len(set(scores))
+
+
+def test_explanations_read_from_source_are_those_of_the_classes() -> None:
+    """They are read without importing the metrics, so they must be literals."""
+    expected = nearest_neighbors.EXPLANATIONS | leaks.EXPLANATIONS
+    for metric in find_metrics():
+        expected |= metric.explanations
+    assert list_explanations() == expected

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import gan_lab
-from tests.helpers.browser import find_violations, needs_chromium, started
+from tests.helpers.browser import find_paper_faults, find_violations, needs_chromium, started
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -51,6 +51,18 @@ def test_site_has_no_accessibility_violation(site: Path) -> None:
             for scheme in schemes:
                 page.emulate_media(color_scheme=scheme)
                 assert (name, scheme, find_violations(page, "article")) == (name, scheme, [])
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_study_on_paper_is_whole(site: Path) -> None:
+    """Tables of results stay on the paper, numbers in one line; the link to skip is not printed."""
+    with contextmanager(started)() as browser:
+        page = browser.new_page()
+        for name in ("few_images", "conditioning"):
+            page.goto((site / "studies" / f"{name}.html").as_uri())
+            assert (name, find_paper_faults(page)) == (name, [])
+            assert not page.locator(".skip-to-content").is_visible()
 
 
 @pytest.mark.slow

@@ -8,7 +8,12 @@ from __future__ import annotations
 import os
 
 from gan_lab.cli import main
-from tests.helpers.processes import Kill, leave_scores_out
+from gan_lab.utils.postponed_imports import postpone_imports
+
+# before torch is imported, as the command line does
+postpone_imports()
+
+from tests.helpers.processes import Kill, leave_scores_out  # noqa: E402
 
 if __name__ == "__main__":
     rank, count = os.environ.get("DYING", "none 0").split()

@@ -49,6 +49,12 @@ def augmented(family: str) -> list[str]:
     return [] if loading.family_class(family).image_to_image else words
 
 
+def degraded(family: str) -> list[str]:
+    """Words for inputs with random holes, for a family of pairs; of others none."""
+    words = ["data.degradation=mask", "data.mask_shape=irregular", "model.output=fill"]
+    return words if loading.family_class(family).paired else []
+
+
 def image_by_image(family: str, **values: object) -> list[str]:
     """Words with which a network sees each image alone: no norm, no dropout, groups of one; and other ``values``."""
     return model_words(family, **{"norm": "none", "dropout": 0, "group": 1, **values})

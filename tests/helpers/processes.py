@@ -38,7 +38,7 @@ CONTEXT.set_forkserver_preload(
         "skimage.metrics",
         "torch.utils.serialization.config",
         # what the first page of a run imports, in two seconds
-        "gan_lab.report.run_page",
+        "tests.helpers.preloaded",
         "torch._dynamo",
         "torch.export._trace",
         "torch.fx.experimental.symbolic_shapes",

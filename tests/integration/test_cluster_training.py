@@ -42,7 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
 
 
 def tiny(name: str, root: Path, data_root: Path) -> list[str]:
-    """Words for two iterations of an experiment as it is, but narrow, on the sample, and not above 64 pixels.
+    """Words for two iterations of an experiment as it is, but narrow, on the sample, and not above 32 pixels.
 
     Emoji are drawn of 16 pixels, which other tests draw too.
     """
@@ -63,7 +63,7 @@ def tiny(name: str, root: Path, data_root: Path) -> list[str]:
         "metrics.allow_small_n=true",
         "metrics.inception_weights=off",
     ]
-    size = 16 if loaded.data.name.startswith("emoji") else min(loaded.data.size, 64)
+    size = 16 if loaded.data.name.startswith("emoji") else min(loaded.data.size, 32)
     return [*words, *model_words(loaded.family, width=4, blocks=1), f"data.size={size}"]
 
 

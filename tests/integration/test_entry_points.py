@@ -27,7 +27,16 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks import book, evaluation, live_page, page, processes, sequential, throughput
+from benchmarks import (
+    book,
+    evaluation,
+    live_page,
+    page,
+    processes,
+    sequential,
+    startup,
+    throughput,
+)
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import equality, program, speed
 from gan_lab import benchmark, cli, doctor
@@ -58,6 +67,7 @@ BENCHMARKS = {
     "page": page,
     "processes": processes,
     "sequential": sequential,
+    "startup": startup,
     "throughput": throughput,
 }
 STUDY = """
@@ -203,6 +213,34 @@ def test_bench_live_prints_its_ratio(
     assert pair["without"]["pages"] == 0
 
 
+def test_bench_start_prints_cpu_seconds_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., tuple[str, int]]
+) -> None:
+    """Of one command in its own process; test_imports.py runs the others."""
+    trained: list[Sequence[str]] = []
+    start = startup.run_command
+
+    def run_command(arguments: Sequence[str], folder: Path) -> float:
+        if arguments[0] != "train":
+            return start(arguments, folder)
+        trained.append(arguments)
+        return 0.0
+
+    monkeypatch.setattr(startup, "run_command", run_command)
+    out = tmp_path / "out.json"
+    output, code = run_main(startup, "--rounds", "2", "--only", "help", "--out", str(out))
+    assert code == 0
+    assert re.fullmatch(r"help +\d\.\d\d CPU s +\(\d\.\d\d to \d\.\d\d\)\n", output)
+    assert len(json.loads(out.read_text())["help"]) == 2
+    (arguments,) = trained
+    assert loading.load(arguments[1], arguments[2:]).config.run.images == 256
+
+
+def test_bench_start_names_a_command_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"gan-lab compare nowhere failed:\n.*nowhere"):
+        startup.run_command(["compare", "nowhere"], tmp_path)
+
+
 @needs_chromium
 def test_bench_page_prints_milliseconds(run_main: Callable[..., tuple[str, int]]) -> None:
     output, code = run_main(page, "gan")
@@ -333,10 +371,12 @@ SAMPLES: dict[str, dict[str, str]] = {
                "ARGS": "--truncation 0.7"},
     "project": {"RUN": RUN, "IN": "my photos", "N": "9", "CLASS": "7", "OUT": "my out.png",
                 "ARGS": "data.root=data"},
+    "directions": {"RUN": RUN, "CLASS": "7", "OUT": "my folder", "ARGS": "--count 4"},
     "identify": {"PNG": "my x.png", "ARGS": "--root elsewhere"},
     "reconstruct": {"RUN": RUN, "N": "9", "ARGS": "data.root=data"},
     "interpolate": {"RUN": RUN, "N": "9", "ARGS": "--steps 5"},
-    "translate": {"RUN": RUN, "IN": "my photos", "OUT": "my out", "DIRECTION": "BtoA", "ARGS": ""},
+    "translate": {"RUN": RUN, "IN": "my photos", "OUT": "my out", "DIRECTION": "BtoA", "MASK": "my mask.png",
+                  "ARGS": ""},
     "export": {"RUN": RUN, "OUT": "my model", "FORMAT": "onnx", "ARGS": "--weights last"},
     "import": {"SNAPSHOT": "my faces.pkl", "OUT": "my model", "ARGS": "--format onnx"},
     "publish": {"RUN": RUN, "TO": "hf:me/my-gan", "FORMAT": "onnx", "ARGS": "--weights last"},
@@ -370,6 +410,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "bench-processes": {"ARGS": "dcgan --rounds 3 data.source=sample"},
     "bench-page": {"ARGS": "gan dcgan"},
     "bench-live": {"ARGS": "cgan --rounds 2 run.images=64000"},
+    "bench-start": {"ARGS": "--rounds 1 --only help"},
     "bench-book": {"ARGS": "optimum --workers 1"},
     "bench-sequential": {"ARGS": "--draw"},
     "gpu-check": {"ARGS": "sampling --rehearse --family gan"},
@@ -500,6 +541,7 @@ FIRST_CALLS = {
     "page": "shutil.which",
     "processes": "measure_speed",
     "sequential": "collect_results",
+    "startup": "list_commands",
     "throughput": "build",
 }
 
@@ -780,6 +822,7 @@ ARGUMENTS: dict[str, tuple[str, str]] = {
     "reconstruct": ("{vaegan} --n 2 --out {tmp}/image.png", r"image\.png"),
     "interpolate": ("{vaegan} --n 2 --steps 3 --out {tmp}/image.png", r"image\.png"),
     "translate": ("{pix2pix} {images} {tmp}/translated", r"12 images translated into"),
+    "directions": ("{vaegan} -n 100 --labels none --folder {tmp}/found", r"directions\.png"),
     "project": ("{vaegan} --n 1 --out {tmp}/image.png", r"median RMSE \d"),
     "export": ("{vaegan} --out {tmp}/model", r"model"),
     "import": ("{tmp}/own.pkl --out {tmp}/imported", r"imported"),

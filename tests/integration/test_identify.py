@@ -16,6 +16,7 @@ from PIL import Image
 
 from gan_lab import cli, load_generator
 from gan_lab.data import image_files
+from gan_lab.inference.direction_search import find_directions
 from gan_lab.inference.export import export
 from gan_lab.metrics.image_sets import ImageSet
 from gan_lab.utils import provenance
@@ -34,6 +35,7 @@ DRAWN = {
     "last weights": "reconstruct {vaegan} -n 2 --weights last",
     "raw reconstruction": "reconstruct {vaegan} -n 2 --weights raw",
     "raw interpolation": "interpolate {vaegan} -n 2 --steps 3 --weights raw",
+    "moved": "sample {gan} -n 2 --move pc2=-1.25 --move pc1=2",
     "codes": "sample {infogan} -n 10 --code 1 --seed 1",
     "reconstruction": "reconstruct {vaegan} -n 2",
     "test interpolation": "interpolate {vaegan} -n 2 --steps 3",
@@ -45,7 +47,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str,
     """Return run folders by family, below ``my runs``."""
     root = tmp_path_factory.mktemp("lab") / "my runs"
     names = ("cgan", "gan", "infogan", "vaegan", "pix2pix")
-    return {name: run_folder(name, root / name, data_root) for name in names}
+    folders = {name: run_folder(name, root / name, data_root) for name in names}
+    found = find_directions(folders["gan"], count=2, n=100, labels="none")
+    found.save(folders["gan"] / "directions.json")
+    return folders
 
 
 def call(words: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[str]]:

@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "interpolate": "interpolate {vaegan} -n 2 --steps 2 --out {out}/a.png",
     "translate": "translate {pix2pix} {photos} {out}",
     "project": "project {vaegan} -n 1 --out {out}/a.png",
+    "directions": "directions {gan} -n 100 --count 2 --labels none --folder {out}",
     "export": "export {gan} --out {out}",
     "publish": "publish {gan} --to {out}",
     "report": "report {gan} --out {out}/a.html",
@@ -69,7 +70,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Project with two steps, write pages without a generator and videos of two frames."""
     project = projection.project
 
-    def project_briefly(generator: Any, image: Any, label: Any, encoded: Any) -> Any:
+    def project_briefly(generator: Any, image: Any, label: Any, encoded: Any, **_: Any) -> Any:
         return project(generator, image, label, encoded, starts=1, steps=2)
 
     monkeypatch.setattr(projection, "project", project_briefly)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,9 +21,9 @@ from gan_lab.sensitivity.detection import DetectionResult, SensitivityReport
 from gan_lab.sensitivity.distortions import Distortion
 from gan_lab.sweeps import sweep_file, sweep_report
 from gan_lab.sweeps.sweep_report import Row
-from tests.helpers.browser import find_violations, needs_chromium, started
+from tests.helpers.browser import find_paper_faults, find_violations, needs_chromium, started
 from tests.helpers.folders import run_folder
-from tests.helpers.reports import HOSTILE, SEEN, written_run
+from tests.helpers.reports import HOSTILE, SEEN, entry, written_run
 
 pytestmark = needs_chromium
 Open = Callable[..., Any]
@@ -55,8 +56,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str
     for path in [*empty.iterdir()]:
         shutil.rmtree(path) if path.is_dir() else path.name == "config.yaml" or path.unlink()
     (empty / "config.yaml").write_text("family: gan\n")
+    scored = written_run(root / "scored", distance=12.345)
+    write_many_scores(scored)
     return {
         "run": report.write([folders[0]]),
+        "scored": report.write([scored]),
         "hostile": report.write([hostile]),
         "empty": report.write([empty]),
         "several": report.write([*folders, unscored, hostile]),
@@ -65,6 +69,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str
         "sweep": write_sweep_page(root),
         "sensitivity": write_sensitivity_page(root),
     }
+
+
+def write_many_scores(folder: Path) -> None:
+    """Give a run the widest table of scores: long names, standard deviations, trivial baselines."""
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text())
+    names = ("kd_digits", "nearest_ratio_digits", "reconstruction_accuracy", "density_lite0_mid")
+    for weights in ("best", "last", "raw"):
+        for i, name in enumerate(names):
+            for kind in ("", "_of_replay", "_of_mean_image"):
+                summary["scores"][weights][name + kind] = entry(-0.12345 * (i + 1), spread=0.0123)
+    path.write_text(json.dumps(summary))
 
 
 def write_sweep_page(root: Path) -> Path:
@@ -329,6 +345,24 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(name: str, opened: Open) ->
     for details in page.locator("summary").all():
         details.click()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize(
+    ("name", "most_pages"),
+    [("run", 6), ("scored", 7), ("several", 8), ("latents", 6), ("sweep", 3), ("sensitivity", 2)],
+)
+def test_paper_has_whole_numbers_and_no_cut_tables(
+    name: str, most_pages: int, opened: Open, tmp_path: Path
+) -> None:
+    """On A4 in portrait, also from a dark screen; nothing that needs a screen is printed."""
+    page = opened(name, color_scheme="dark")
+    assert find_paper_faults(page) == []
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    for control in page.locator("nav, input, .copy, .tools button, #live").all():
+        assert not control.is_visible()
+    pdf = page.pdf(format="A4", prefer_css_page_size=True)
+    # Skia writes the objects of pages without compression
+    assert 1 <= len(re.findall(rb"/Type /Page\b", pdf)) <= most_pages
 
 
 def luminance(colour: str) -> float:

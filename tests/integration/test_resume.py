@@ -12,7 +12,7 @@ from PIL import Image
 
 from gan_lab.config import loading
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
-from tests.helpers.families import FAMILIES, augmented, batch_of, experiment_of, small
+from tests.helpers.families import FAMILIES, augmented, batch_of, degraded, experiment_of, small
 from tests.helpers.faults import RESUMED
 from tests.helpers.processes import Kill, start, train
 
@@ -60,7 +60,7 @@ def test_killed_and_resumed_run_is_bit_equal_to_uninterrupted(
     words = small(family, tmp_path, data_root, f"data.batch_size={batch}", f"run.images={batch * iterations}",
                   f"run.evaluate_every_images={iterations // 4 * batch}", f"log.log_every_images={iterations // 11 * batch}",
                   f"log.grid_every_images={iterations // 3 * batch}")  # fmt: skip
-    words += augmented(family)
+    words += [*augmented(family), *degraded(family)]
     assert train(experiment, [*words, "run.id=whole"], log) == 0, log.read_text()
 
     rng = random.Random(experiment)

@@ -20,6 +20,7 @@ from gan_lab.training import builder
 from tests.helpers.families import (
     augmented,
     batch_of,
+    degraded,
     every_family,
     experiment_of,
     image_by_image,
@@ -38,7 +39,7 @@ def test_two_processes_equal_one_in_noise_weights_and_scores(
     words = small(family, tmp_path, data_root, "run.precision=64-true", f"data.batch_size={batch}", f"run.images={6 * batch}",
                   f"run.evaluate_every_images={3 * batch}", f"log.log_every_images={batch}")  # fmt: skip
     # batch norm sees its own share of the batch only; dropout has torch's own draws, which each process has for itself
-    words += [*image_by_image(family, n_critic=2), *augmented(family)]
+    words += [*image_by_image(family, n_critic=2), *augmented(family), *degraded(family)]
     assert train(experiment, [*words, "run.id=one"], log, draws=str(tmp_path / "one")) == 0, (
         log.read_text()
     )

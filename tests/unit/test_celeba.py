@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data as pictures
+from torchvision import datasets
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import celeba
@@ -251,6 +252,11 @@ def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
         file.writestr("dogs/a.txt", "x")
     with pytest.raises(ValueError, match=rf"{tmp_path}/celeba/celeba.zip does not contain CelebA"):
         celeba.decode(cfg(tmp_path, source="full"))
+
+
+def test_addresses_on_drive_are_those_of_torchvision() -> None:
+    known = {name: f"{celeba.DRIVE}{number}" for number, _, name in datasets.CelebA.file_list}
+    assert celeba.ON_DRIVE.items() <= known.items()
 
 
 @pytest.fixture

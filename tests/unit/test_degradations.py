@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from gan_lab.config.schema import DataConfig
+from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.degradations import (
@@ -20,7 +22,12 @@ from gan_lab.data.degradations import (
     shrink,
     upsample,
 )
+from gan_lab.families.cyclegan import CycleGAN
 from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
+from gan_lab.metrics.base import Setting
+from gan_lab.metrics.restoration_scores import Restoration, find_hole, restore
+from gan_lab.metrics.translation_scores import Translation
+from gan_lab.networks.unet import UNet
 from gan_lab.utils.errors import UserError
 from tests.helpers.trainers import attach
 
@@ -49,11 +56,16 @@ def module(keys: dict[str, str], **more: object) -> GANDataModule:
 
 
 def trained_on(
-    keys: dict[str, str], iteration: int = 0, rank: int = 0, world: int = 1, **more: object
+    keys: dict[str, str],
+    iteration: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    parts: int = 1,
+    **more: object,
 ) -> Batch:
     """The batch of all training images at an iteration, or the share of a rank."""
     data = module(keys, **more)
-    attach(data, iteration, rank=rank, world=world)
+    attach(data, iteration, rank=rank, world=world, parts=parts)
     rows = list(range(8))[rank * 8 // world : (rank + 1) * 8 // world]
     return data.on_after_batch_transfer(data.train.__getitems__(rows))
 
@@ -65,6 +77,8 @@ def test_training_degradation_is_random_exact_and_shared_by_ranks(keys: dict[str
     assert torch.equal(trained_on(keys, 3).sources, whole.sources)
     shares = [trained_on(keys, 3, rank, 2).sources for rank in range(2)]
     assert torch.equal(torch.cat(shares), whole.sources)
+    # two micro-batches of one rank
+    assert torch.equal(trained_on(keys, 3, parts=2).sources, whole.sources)
     other = trained_on(keys, 4).sources
     assert all(not torch.equal(a, b) for a, b in zip(whole.sources, other, strict=True))
 
@@ -190,3 +204,100 @@ def test_values_of_an_older_run_have_the_default_parameters() -> None:
     assert made == Degradation("mask", "box", 0.1)
     assert not Degradation.from_values({})
     assert made.describe() == "mask (box, 10% of the image)"
+
+
+def quantized(degradation: Degradation, images: Tensor) -> Batch:
+    """A batch as metrics see it."""
+    sources = degradation.degrade_fixed(to_unit(images), images)
+    return Batch(images, None, to_uint8(sources))
+
+
+def test_mean_fill_has_the_error_of_the_mean_of_known_pixels() -> None:
+    """An image of two halves whose hole is in one of them: the error has a closed form."""
+    images = torch.full((2, 3, 16, 16), 100, dtype=torch.uint8)
+    degradation = Degradation("mask", "center", 0.25)
+    images[..., 4:12, 4:12] = 160
+    batch = quantized(degradation, images)
+    metric = Restoration(degradation)
+    half_right = images.clone()
+    half_right[..., 4:12, 4:12] = 130
+    values = metric.compute({}, metric.update_fake({"generated": half_right}, batch))
+    expected = 10 * math.log10(255**2 / 60**2)
+    assert values["psnr_inside_of_mean_fill"] == pytest.approx(expected)
+    # a quarter of the pixels has the error
+    assert values["psnr_of_mean_fill"] == pytest.approx(expected + 10 * math.log10(4))
+    assert values["gain_over_mean_fill"] == pytest.approx(20 * math.log10(2))
+
+
+def test_trivial_enlargements_are_those_of_pillow() -> None:
+    images = torch.from_numpy(pixels(2, 3, 32))
+    degradation = Degradation("downsample", factor=2)
+    batch = quantized(degradation, images)
+    small = to_uint8(shrink(to_unit(images), 2))
+    nearest = restore("nearest_pixel", batch, 2)
+    assert torch.equal(nearest, small.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    assert torch.equal(restore("bicubic", batch, 2), to_uint8(upsample(to_unit(small), 2)))
+
+
+def test_median_filter_removes_single_pixels_and_keeps_edges() -> None:
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    images[..., 4:] = 200
+    noisy = images.clone()
+    noisy[0, 0, 2, 1] = 255
+    batch = Batch(images, None, noisy)
+    assert torch.equal(restore("median_filter", batch, 1), images)
+    metric = Restoration(Degradation("noise"))
+    values = metric.compute({}, metric.update_fake({"generated": noisy}, batch))
+    assert values["psnr_of_noisy"] == pytest.approx(10 * math.log10(64))
+    assert values["gain_over_median_filter"] == pytest.approx(values["psnr_of_noisy"] - 100)
+
+
+def test_scores_of_a_hole_are_of_its_pixels_alone() -> None:
+    """A perfect fill of a wrong image, and a wrong fill of a perfect one."""
+    images = torch.from_numpy(pixels(3, 4))
+    degradation = Degradation("mask", "box", 0.25)
+    batch = quantized(degradation, images)
+    spec = degradation.describe_sources(ImageSpec(3, 16, 16))
+    (metric,) = Translation.create(Setting(spec, MetricsConfig(), degradation=degradation))
+    assert {"psnr_inside", "psnr_outside"} <= metric.higher_is_better.keys()
+    assert "gain_inside" not in metric.higher_is_better
+    hole = find_hole(batch)
+    inside_right = torch.where(hole, images, 255 - images)
+    values = metric.compute({}, metric.update_fake({"generated": inside_right}, batch))
+    assert values["psnr_inside"] == 100 > values["psnr_outside"]
+    outside_right = torch.where(hole, 255 - images, images)
+    values = metric.compute({}, metric.update_fake({"generated": outside_right}, batch))
+    assert values["psnr_outside"] == 100 > values["psnr_inside"]
+
+
+@pytest.mark.parametrize("output", ["residual", "fill"])
+def test_output_of_an_untrained_network_begins_at_its_input(output: str) -> None:
+    channels = 3 if output == "residual" else 4
+    network = UNet(shape=(3, 16, 16), source_channels=channels, width=2, output=output).eval()  # type: ignore[arg-type]
+    kind = "noise" if output == "residual" else "mask"
+    images = to_unit(torch.from_numpy(pixels(2)))
+    sources = Degradation(kind).degrade_fixed(images, torch.from_numpy(pixels(2)))
+    with torch.no_grad():
+        network.up[-1][1].weight.zero_()
+        network.up[-1][1].bias.zero_()
+        assert torch.equal(network(sources), sources[:, :3])
+        network.up[-1][1].bias.fill_(9.0)
+        made = network(sources)
+    if output == "residual":
+        assert torch.allclose(made, (sources + 1).clamp(-1, 1), atol=1e-6)
+    else:
+        hole = (sources[:, 3:] > 0).expand_as(made)
+        assert torch.allclose(made[hole], torch.ones(int(hole.sum())))
+        assert torch.equal(made[~hole], images[~hole])
+
+
+@pytest.mark.parametrize(("output", "channels"), [("residual", 1), ("residual", 4), ("fill", 3)])
+def test_output_that_does_not_fit_the_sources_is_refused(output: str, channels: int) -> None:
+    with pytest.raises(UserError, match=rf"model\.output={output} .*Set data\.degradation="):
+        UNet(shape=(3, 16, 16), source_channels=channels, width=2, output=output)  # type: ignore[arg-type]
+
+
+def test_unpaired_family_refuses_a_mask() -> None:
+    spec = Degradation("mask").describe_sources(ImageSpec(3, 16, 16))
+    with pytest.raises(UserError, match=r"cyclegan translates in both directions.*mask"):
+        CycleGAN(spec=spec, width=2)

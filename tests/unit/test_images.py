@@ -7,21 +7,27 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import functional
+from torchvision.utils import make_grid
 
 from gan_lab import images
 from gan_lab.images import (
+    GRID_LEVEL,
     Batch,
     ImageSpec,
     grid,
     interleave,
     mirror,
+    pil_to_tensor,
     save_grid,
     scatter,
+    tile,
     to_gray,
     to_uint8,
     to_unit,
 )
 from gan_lab.utils import output
+from gan_lab.utils.provenance import GRID_PADDING
 
 CELL = 8 + 2  # an 8-pixel image and the padding before it
 
@@ -70,6 +76,29 @@ def test_the_grid_is_filled_row_by_row(index: int, row: int, column: int) -> Non
     assert white.min(dim=0).values.tolist() == [top, left]
     assert white.max(dim=0).values.tolist() == [top + 7, left + 7]
     assert len(white) == 64
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 5, 4), (2, 1, 5, 4), (7, 3, 4, 5)])
+@pytest.mark.parametrize("columns", [1, 3, 8])
+def test_tile_equals_make_grid_of_torchvision(shape: tuple[int, ...], columns: int) -> None:
+    tiles = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    expected = make_grid(tiles, nrow=columns, padding=GRID_PADDING, pad_value=GRID_LEVEL)
+    assert torch.equal(tile(tiles, columns), expected)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I"])
+def test_pil_to_tensor_equals_that_of_torchvision(mode: str) -> None:
+    values = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    image = Image.fromarray(values).convert(mode)
+    expected = functional.pil_to_tensor(image)
+    assert torch.equal(pil_to_tensor(image), expected)
+    assert pil_to_tensor(image).dtype == expected.dtype
+
+
+def test_draw_grid_equals_to_pil_image_of_torchvision() -> None:
+    batch = torch.rand(5, 3, 6, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = functional.to_pil_image(images.grid(batch, 3).add(0.5 / 255))
+    assert images.draw_grid(batch, 3) == expected
 
 
 def test_points_are_drawn_with_x_to_the_right_and_y_upwards() -> None:

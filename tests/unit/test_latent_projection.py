@@ -35,6 +35,7 @@ def test_its_own_samples_are_found_again_and_so_are_their_classes(
     for each, image in zip(found, images, strict=True):
         assert each.errors[-1] <= each.errors[0]
         labels = None if each.label is None else torch.tensor([each.label])
+        assert each.z is not None
         again = generator.images_of(each.z[None], labels)[0]
         assert torch.allclose(again, each.way[-1], rtol=0, atol=1e-5)
         apart = float((again - image).square().mean().sqrt()) * 127.5
@@ -85,7 +86,11 @@ def test_a_folder_of_images_becomes_a_picture_and_latents_of_which_the_encoder_s
     real = projection.project
 
     def noted(
-        generator: TrainedGenerator, image: torch.Tensor, label: object, z: torch.Tensor
+        generator: TrainedGenerator,
+        image: torch.Tensor,
+        label: object,
+        z: torch.Tensor,
+        **_: object,
     ) -> object:
         encoded.append(z)
         return real(generator, image, None, z, starts=1, steps=12)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torchvision import datasets
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import mnist
@@ -38,7 +39,7 @@ def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mirrors_are_asked_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where packets are dropped each mirror takes the whole timeout, and none waits for another."""
-    together = threading.Barrier(len(mnist.MNIST.mirrors))
+    together = threading.Barrier(len(mnist.MIRRORS))
 
     def drop_packets(url: str) -> bool:
         together.wait(timeout=5)
@@ -46,6 +47,10 @@ def test_mirrors_are_asked_side_by_side(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(mnist, "is_reachable", drop_packets)
     assert "its hosts cannot be reached" in mnist.find_full(tmp_path)
+
+
+def test_mirrors_are_those_of_torchvision() -> None:
+    assert list(mnist.MIRRORS) == datasets.MNIST.mirrors
 
 
 @pytest.fixture

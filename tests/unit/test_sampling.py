@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -150,16 +149,6 @@ def test_a_run_is_found_by_its_folder_and_what_is_missing_is_named(tmp_path: Pat
     torch.save({"iteration": 1, "ema": {}, "recipes": {"translator": {}}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other.ckpt has no generator. Its networks: translator"):
         load_generator(tmp_path / "other.ckpt")
-
-
-def test_sampling_imports_neither_lightning_nor_the_tracker(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path / "best.ckpt", classes=10, kind="mlp")
-    code = (
-        f"import gan_lab, sys; images = gan_lab.load_generator({str(path)!r})(3);"
-        "print(len(images), [name for name in ('lightning', 'pytorch_lightning', 'wandb') if name in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split(maxsplit=1) == ["3", "[]\n"]
 
 
 def test_points_of_a_great_circle_have_equal_angles_between_them_and_its_length() -> None:

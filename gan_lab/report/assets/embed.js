@@ -21,16 +21,25 @@ function draw(canvas, { seed = 0, label = 0, truncation = 1 } = {}) {
   engine.show(canvas, engine.run(network("generator"), inputs));
 }
 
-// Translate the center of an image, a bitmap or a canvas; direction: "AtoB", or "BtoA" where a run has it.
-function translate(image, canvas, direction = "AtoB") {
-  const name = direction === "BtoA" ? "generator_back" : "generator";
-  if (latents || !(name in model.networks)) throw new Error(`there is no translation ${direction}`);
-  const input = document.createElement("canvas"), scale = Math.max(width / image.width, height / image.height);
-  Object.assign(input, { width, height });
-  const pen = engine.pen(input);
+// The largest center crop of an image at a size.
+function crop(image, width, height) {
+  const cropped = Object.assign(document.createElement("canvas"), { width, height }), scale = Math.max(width / image.width, height / image.height);
+  const pen = engine.pen(cropped);
   pen.imageSmoothingQuality = "high";
   pen.drawImage(image, (width - scale * image.width) / 2, (height - scale * image.height) / 2, scale * image.width, scale * image.height);
-  engine.show(canvas, engine.run(network(name), { image: engine.read(input, model.networks[name].source_channels) }));
+  return cropped;
+}
+
+// Translate the center of an image, a bitmap or a canvas; direction: "AtoB", or "BtoA" where a run has it.
+// A network that fills holes needs a mask, an image of the same size that is white where pixels are to be filled.
+function translate(image, canvas, direction = "AtoB", mask = null) {
+  const name = direction === "BtoA" ? "generator_back" : "generator";
+  if (latents || !(name in model.networks)) throw new Error(`there is no translation ${direction}`);
+  const { source_channels: channels, shape } = model.networks[name], factor = model.enlarged ?? 1;
+  if (channels === shape[0] + 1 && !mask) throw new Error("this network fills holes: pass a mask, white where pixels are to be filled");
+  let input = engine.read(crop(image, width / factor, height / factor), channels, mask && crop(mask, width, height));
+  if (factor > 1) input = engine.enlarge(input, factor);
+  engine.show(canvas, engine.run(network(name), { image: input }));
 }
 
 return { draw, translate, classes, seeds: model.seeds ?? 0, width, height };

@@ -303,19 +303,47 @@ const engine = (() => {
   }
 
   // The picture on a canvas as an image [1, C, H, W] in [-1, 1]; gray by images.to_gray.
-  function read(canvas, channels) {
+  // With the canvas of a mask, its white pixels are a hole, and the mask is the last channel: degradations.cut_hole.
+  function read(canvas, channels, mask = null) {
     const { width, height } = canvas, pixels = pen(canvas).getImageData(0, 0, width, height).data;
-    const image = tensor([1, channels, height, width]), area = width * height;
+    const image = tensor([1, channels, height, width]), area = width * height, colors = channels - (mask ? 1 : 0);
     const unit = (value) => value / 127.5 - 1;
     for (let p = 0; p < area; p++) {
       const [red, green, blue] = pixels.subarray(4 * p, 4 * p + 3);
-      if (channels === 1) image.data[p] = unit(0.299 * red + 0.587 * green + 0.114 * blue);
+      if (colors === 1) image.data[p] = unit(0.299 * red + 0.587 * green + 0.114 * blue);
       else [red, green, blue].forEach((value, c) => { image.data[c * area + p] = unit(value); });
+    }
+    if (!mask) return image;
+    const white = pen(mask).getImageData(0, 0, width, height).data;
+    for (let p = 0; p < area; p++) {
+      const isHole = white[4 * p] > 127;
+      for (let c = 0; isHole && c < colors; c++) image.data[c * area + p] = 0;
+      image.data[colors * area + p] = isHole ? 1 : -1;
     }
     return image;
   }
 
-  return { open, run, floats, operations, tensor, pen, show, read };
+  // Bicubic upsampling of an image [1, C, H, W], as degradations.upsample: the kernel of Keys with a = -0.5.
+  function enlarge(x, factor) {
+    const [n, channels, height, width] = x.shape;
+    const kernel = (d) => d < 1 ? (1.5 * d - 2.5) * d * d + 1 : d < 2 ? ((-0.5 * d + 2.5) * d - 4) * d + 2 : 0;
+    // Positions and weights of the pixels that an enlarged pixel depends on; at the border there are fewer.
+    const taps = (length) => Array.from({ length: length * factor }, (_, i) => {
+      const at = (i + 0.5) / factor - 0.5, found = [];
+      for (let k = Math.max(0, Math.floor(at) - 1); k <= Math.min(length - 1, Math.floor(at) + 2); k++) found.push([k, kernel(Math.abs(at - k))]);
+      const sum = found.reduce((all, [, weight]) => all + weight, 0);
+      return found.map(([k, weight]) => [k, weight / sum]);
+    });
+    const down = taps(height), across = taps(width), out = tensor([n, channels, height * factor, width * factor]);
+    for (let c = 0, to = 0; c < n * channels; c++) for (const rows of down) for (const columns of across) {
+      let sum = 0;
+      for (const [y, v] of rows) for (const [z, u] of columns) sum += v * u * x.data[(c * height + y) * width + z];
+      out.data[to++] = Math.min(1, Math.max(-1, sum));
+    }
+    return out;
+  }
+
+  return { open, run, floats, operations, tensor, pen, show, read, enlarge };
 })();
 
 if (typeof document === "undefined") { // In the worker, the same script runs without a document.

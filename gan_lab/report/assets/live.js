@@ -300,26 +300,48 @@
   function translator() {
     const input = one("live-input"), output = document.querySelector("canvas.made"), { networks } = models[0];
     let network = "generator";
-    const context = pen(input);
     const source = () => networks[network].source_channels;
     [, input.height, input.width] = networks.generator.shape;
-    const draw = coalesced(async () => show(output, await run(0, network, { image: read(input, source()) })));
-    function clear() {
-      context.fillStyle = "white";
-      context.fillRect(0, 0, input.width, input.height);
+    // A network that fills holes has a mask as one more channel. The pen paints the mask; the picture stays whole.
+    const isFilling = networks.generator.source_channels === networks.generator.shape[0] + 1, factor = models[0].enlarged ?? 1;
+    const sized = () => Object.assign(document.createElement("canvas"), { width: input.width, height: input.height });
+    const whole = isFilling ? sized() : input, mask = isFilling ? sized() : null, painted = mask ?? input;
+    const draw = coalesced(async () => show(output, await run(0, network, { image: read(whole, source(), mask) })));
+    function fillWith(canvas, color, x = 0, y = 0, width = canvas.width, height = canvas.height) {
+      pen(canvas).fillStyle = color;
+      pen(canvas).fillRect(x, y, width, height);
     }
-    // The largest center crop of an image.
+    const clear = () => fillWith(isFilling ? mask : input, isFilling ? "black" : "white");
+    // A hole as wide and as high as half of the image.
+    const cutCenter = () => fillWith(mask, "white", input.width / 4, input.height / 4, input.width / 2, input.height / 2);
+    // The input as it is shown: the picture, with holes.
+    function paint() {
+      if (isFilling) show(input, { shape: [1, source() - 1, input.height, input.width], data: read(whole, source(), mask).data });
+    }
+    // The largest center crop of an image, on a canvas.
+    function crop(picture, canvas) {
+      const { width: w, height: h } = picture, scale = Math.max(canvas.width / w, canvas.height / h), brush = pen(canvas);
+      fillWith(canvas, "white");
+      brush.imageSmoothingQuality = "high";
+      brush.drawImage(picture, (canvas.width - scale * w) / 2, (canvas.height - scale * h) / 2, scale * w, scale * h);
+    }
     function take(picture) {
-      const { width: w, height: h } = picture, scale = Math.max(input.width / w, input.height / h);
-      clear();
-      context.imageSmoothingQuality = "high";
-      context.drawImage(picture, (input.width - scale * w) / 2, (input.height - scale * h) / 2, scale * w, scale * h);
-      if (source() === 1) show(input, read(input, 1));
+      crop(picture, whole);
+      if (networks[network].source_channels === 1) show(input, read(input, 1));
+      if (isFilling) { clear(); cutCenter(); paint(); }
+      draw();
+    }
+    // A picture of the user. For super-resolution it becomes as small as those of the training, and is enlarged like them.
+    function takeOwn(picture) {
+      if (factor === 1) return take(picture);
+      const small = Object.assign(document.createElement("canvas"), { width: input.width / factor, height: input.height / factor });
+      crop(picture, small);
+      show(input, engine.enlarge(read(small, source()), factor));
       draw();
     }
     async function open(file) {
       if (!file) return;
-      try { take(await createImageBitmap(file)); } catch { say(`This browser cannot read ${file.name} as an image`); }
+      try { takeOwn(await createImageBitmap(file)); } catch { say(`This browser cannot read ${file.name} as an image`); }
     }
     all("button.held-out").forEach((button) => button.addEventListener("click", async () => take(await decoded(button.firstElementChild.src))));
     const ways = all("button.way");
@@ -333,27 +355,34 @@
     const stage = document.querySelector(".stage");
     stage.addEventListener("dragover", (event) => event.preventDefault());
     stage.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });
-    one("live-clear").addEventListener("click", () => { clear(); draw(); });
+    one("live-clear").addEventListener("click", () => { clear(); paint(); draw(); });
 
     // A pen, by pointer.
     let last = null;
     const at = (event) => { const box = input.getBoundingClientRect(); return [(event.clientX - box.left) * input.width / box.width, (event.clientY - box.top) * input.height / box.height]; };
     function line(event) {
       const [x, y] = at(event);
-      Object.assign(context, { strokeStyle: one("live-pen").value, lineWidth: Number(one("live-width").value), lineCap: "round" });
-      context.beginPath();
-      context.moveTo(...(last ?? [x, y]));
-      context.lineTo(x, y);
-      context.stroke();
+      const brush = pen(painted);
+      Object.assign(brush, { strokeStyle: isFilling ? "white" : one("live-pen").value, lineWidth: Number(one("live-width").value), lineCap: "round" });
+      brush.beginPath();
+      brush.moveTo(...(last ?? [x, y]));
+      brush.lineTo(x, y);
+      brush.stroke();
       last = [x, y];
+      paint();
     }
     input.addEventListener("pointerdown", (event) => { if (event.button === 0) { input.setPointerCapture(event.pointerId); line(event); } });
     input.addEventListener("pointermove", (event) => { if (last) line(event); });
     for (const end of ["pointerup", "pointercancel"]) input.addEventListener(end, () => { if (last) { last = null; draw(); } });
-    clear();
-    const isRestored = keep("translator", () => ({ network, picture: input.toDataURL() }), async ({ network: chosen, picture }) => {
+    fillWith(whole, "white");
+    if (isFilling) { clear(); paint(); }
+    const isRestored = keep("translator", () => ({ network, picture: whole.toDataURL(), hole: mask?.toDataURL() }), async ({ network: chosen, picture, hole }) => {
       ways.find((button) => button.dataset.network === chosen)?.click();
       take(await decoded(picture));
+      if (!isFilling) return;
+      pen(mask).drawImage(await decoded(hole), 0, 0);
+      paint();
+      draw();
     });
     const example = document.querySelector("button.held-out");
     if (isRestored) return;

@@ -1,0 +1,137 @@
+"""Latent directions of a generator, and the file that stores them.
+
+A file is not trusted: it is plain JSON of limited size, and its numbers are checked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_lab.config.extensions import explain_unknown_name
+from gan_lab.utils.errors import UserError, first_line
+
+# in run folders and exports
+FILE = "directions.json"
+FORMAT = "gan-lab directions 1"
+MAX_FILE_BYTES = 50_000_000
+SPACES = ("z", "w")
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction in the latent space.
+
+    Attributes:
+        name: Its name, such as pc1 or ``class 7``.
+        vector: Its coordinates [D], a vector of length 1.
+        std: Standard deviation of the latents along it, the length of one step.
+        explained_variance: Of a principal component, its share of the variance of W or of the first
+            layer; else None.
+        accuracy: Of a class, the balanced accuracy of logistic regression on other latents, 0.5
+            without any relation; else None.
+    """
+
+    name: str
+    vector: list[float]
+    std: float
+    explained_variance: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Directions of one generator.
+
+    Attributes:
+        space: z, or w of StyleGAN2.
+        directions: The directions.
+        source: The record of the generator (run, weights, iteration, digest) and the arguments of
+            the search.
+    """
+
+    space: str
+    directions: list[Direction]
+    source: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the directions."""
+        return [each.name for each in self.directions]
+
+    def compute_shift(self, move: Mapping[str, float]) -> Tensor:
+        """Sum directions to a shift of latents [D], float64.
+
+        Args:
+            move: Steps by the name of the direction, in standard deviations of the latents.
+
+        Raises:
+            UserError: There is no such direction, or a step is NaN or Inf.
+        """
+        by_name = {each.name: each for each in self.directions}
+        shift = torch.zeros(len(self.directions[0].vector), dtype=torch.float64)
+        for name, steps in move.items():
+            if name not in by_name:
+                raise UserError(explain_unknown_name("direction", name, self.names))
+            if not math.isfinite(steps):
+                raise UserError(f"Invalid step along {name}: {steps}. Use a number such as 2 or -1")
+            direction = by_name[name]
+            shift += steps * direction.std * torch.tensor(direction.vector, dtype=torch.float64)
+        return shift
+
+    def save(self, path: Path) -> None:
+        """Write a JSON file, which ``read_directions`` reads."""
+        content = {"format": FORMAT, **asdict(self)}
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def read_directions(path: Path) -> Directions:
+    """Read directions from a file.
+
+    Raises:
+        UserError: The file is missing, too large, damaged or of another format.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"it has more than {MAX_FILE_BYTES:,} bytes")
+        return _parse(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(
+            f"{path} is not a usable file of directions: {reason}. Write one with `gan-lab "
+            "directions RUN`"
+        ) from None
+
+
+def _parse(content: Any) -> Directions:
+    """Build directions from JSON; every error is one of a damaged file."""
+    if content["format"] != FORMAT:
+        raise UserError(f"its format is not {FORMAT!r}")
+    if content["space"] not in SPACES:
+        raise UserError(f"its space is {content['space']!r}")
+    directions = []
+    for each in content["directions"]:
+        direction = Direction(
+            str(each["name"]),
+            [float(number) for number in each["vector"]],
+            float(each["std"]),
+            *(
+                None if each.get(key) is None else float(each[key])
+                for key in ("explained_variance", "accuracy")
+            ),
+        )
+        length = math.sqrt(sum(number**2 for number in direction.vector))
+        if not (math.isclose(length, 1, rel_tol=1e-3) and 0 <= direction.std < math.inf):
+            raise UserError(f"{direction.name} is no direction of length 1")
+        directions.append(direction)
+    sizes = {len(each.vector) for each in directions}
+    if len(sizes) != 1 or len({each.name for each in directions}) != len(directions):
+        raise UserError("its directions have different sizes, equal names, or there are none")
+    return Directions(content["space"], directions, dict(content["source"]))
