@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -26,8 +27,19 @@ from torchvision.models import AlexNet_Weights, alexnet  # noqa: E402
 from gan_lab.config.schema import DataConfig  # noqa: E402
 from gan_lab.data import mnist  # noqa: E402
 from gan_lab.data.array_dataset import ArrayDataset  # noqa: E402
+from gan_lab.training.callbacks import grid_schedule  # noqa: E402
 
 torch.set_num_threads(int(THREADS))
+# A training of more than a second would draw a grid, and trace its generator for a page, which takes
+# longer than most trainings here. Which ones do would depend on the load of the machine.
+FIRST_GRID_S = grid_schedule.FIRST_GRID_S
+grid_schedule.FIRST_GRID_S = math.inf
+
+
+@pytest.fixture
+def grids_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schedule of grids as it is outside of the tests."""
+    monkeypatch.setattr(grid_schedule, "FIRST_GRID_S", FIRST_GRID_S)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

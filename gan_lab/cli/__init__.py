@@ -19,7 +19,7 @@ import typer
 from gan_lab import __version__
 from gan_lab.cli import inference, listing, score, sweeps
 from gan_lab.cli.inference import DataOverrides, Run, Weights
-from gan_lab.cli.paths import Overwrite, parse_file, parse_path
+from gan_lab.cli.paths import Overwrite, parse_html, parse_path
 from gan_lab.utils import errors, terminal
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.postponed_imports import postpone_imports
@@ -140,7 +140,7 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="HTML file. Default: report.html in the run folder.", parser=parse_file),
+        typer.Option(help="HTML file. Default: report.html in the run folder.", parser=parse_html),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_lab.cli.paths import Overwrite, parse_file, parse_path
+from gan_lab.cli.paths import Overwrite, parse_file, parse_path, parse_png, parse_target
 from gan_lab.runs.addresses import is_address
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name
@@ -38,7 +38,7 @@ Model = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Png = Annotated[
-    Path | None, typer.Option(help="PNG file. Default: in the run folder.", parser=parse_file)
+    Path | None, typer.Option(help="PNG file. Default: in the run folder.", parser=parse_png)
 ]
 Weights = Annotated[
     str,
@@ -545,7 +545,12 @@ def import_snapshot(
 def publish(
     run: Run,
     to: Annotated[
-        str, typer.Option(help="A folder, or hf:owner/name, a model on the Hugging Face Hub.")
+        str,
+        typer.Option(
+            help="A folder, or hf:owner/name, a model on the Hugging Face Hub.",
+            parser=parse_target,
+            metavar="<str>",
+        ),
     ],
     format: ExportFormat = "safetensors",
     weights: Weights = "best",

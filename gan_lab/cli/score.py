@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_lab.cli.paths import Overwrite, parse_file, parse_path
+from gan_lab.cli.paths import Overwrite, parse_json, parse_path
 from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def score(
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the extractor.")] = 100,
     out: Annotated[
         Path | None,
-        typer.Option(help="JSON file for the scores and their protocols.", parser=parse_file),
+        typer.Option(help="JSON file for the scores and their protocols.", parser=parse_json),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

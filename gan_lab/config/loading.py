@@ -47,6 +47,8 @@ PATH_KEYS = (
     "metrics.dinov2_weights",
     "metrics.clip_weights",
 )
+# an empty path would mean the working folder; no file of weights has that meaning
+NEVER_EMPTY_KEYS = ("data.root", "run.root", "run.start_from")
 
 
 def config_folder() -> Path:
@@ -119,8 +121,12 @@ def family_class(name: str) -> Any:
 
 def explain_missing_file(kind: str, name: str, known: Sequence[str]) -> str:
     """Return the error message for an unknown name, or for a missing file if a file was named."""
+    if os.path.isdir(name) or (os.path.exists(name) and not os.path.isfile(name)):
+        return f"{name} is no file. Name a .yaml file"
     if name.endswith((".yaml", ".yml")):
         return f"file not found: {name}"
+    if os.path.isfile(name.rstrip("/")):
+        return f"{name} is not the path of a .yaml file. Rename it"
     return explain_unknown_name(kind, name, known)
 
 
@@ -128,8 +134,11 @@ def expand_home(key: str, path: str) -> str:
     """Expand a leading ``~`` in the path of a config key, as a shell does.
 
     Raises:
-        UserError: There is no such home folder.
+        UserError: There is no such home folder, or the path of a folder is empty.
     """
+    # Path("") is the working folder
+    if key in NEVER_EMPTY_KEYS and not path.strip():
+        raise UserError(f"{key}={path} is empty. Name a folder, or leave {key} out")
     expanded = os.path.expanduser(path)
     if path.startswith("~") and expanded == path:
         raise UserError(f"{key}={path}: home folder not found. Use an absolute path")
@@ -256,11 +265,14 @@ def read_tree(path: Path) -> dict[str, Any]:
     """Read a YAML file of config keys as nested dicts.
 
     Raises:
-        UserError: The file is not valid YAML, or not a mapping.
+        UserError: The file is not valid YAML, not a mapping, or empty.
     """
     tree = plain_yaml.read_file(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: not a mapping such as 'family: gan': {format_value(tree)}")
+    if not tree:
+        # all defaults: another training than the one that the file was for
+        raise UserError(f"{path} is empty. Write at least the family, such as 'family: gan'")
     return tree
 
 

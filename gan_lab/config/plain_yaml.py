@@ -33,6 +33,13 @@ FLOAT = re.compile(
 FAST_LOADER = getattr(yaml, "CBaseLoader", None)
 # of unquoted scalars, in Python and in libyaml
 PLAIN_STYLES = (None, "")
+# of a file after its aliases are expanded
+MAX_NODES = 100_000
+# what to do about messages of the parser that do not say it
+REMEDIES = {
+    "but found another document": "several documents in one file. Remove the line ---",
+    "found character '\\t' that cannot start any token": "a tab. Indent with spaces",
+}
 STANDARD_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
@@ -93,7 +100,25 @@ def read(text: str) -> Any:
 
 
 def _convert_root(root: yaml.Node | None) -> Any:
-    return {} if root is None else _convert_node(root, ())
+    if root is None:
+        return {}
+    if _count_nodes(root, {}) > MAX_NODES:
+        raise ValueError(f"the aliases expand to more than {MAX_NODES:,} values. Write fewer")
+    return _convert_node(root, ())
+
+
+def _count_nodes(node: yaml.Node, counted: dict[int, int]) -> int:
+    """Count the nodes of a tree with those that aliases repeat, each of which is visited once."""
+    if id(node) not in counted:
+        # a node that contains itself is explained later
+        counted[id(node)] = 1
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            children = node.value
+        elif isinstance(node, yaml.MappingNode):
+            children = [value for _, value in node.value]
+        counted[id(node)] += sum(_count_nodes(child, counted) for child in children)
+    return counted[id(node)]
 
 
 @contextmanager
@@ -105,7 +130,7 @@ def _explain_yaml_errors() -> Iterator[None]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        raise ValueError(f"{line}{error.problem}") from None
+        raise ValueError(f"{line}{REMEDIES.get(str(error.problem), error.problem)}") from None
     except yaml.reader.ReaderError as error:
         raise ValueError(
             f"character {error.position}: U+{error.character:04X} is not allowed in YAML"

@@ -106,6 +106,9 @@ def unpack(archive: Path, folder: Path) -> str:
                 path_inside.rename(folder / path_inside.name)
         return ""
     except DAMAGE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            use = UNPACK_IT.format(use=SET_ROOT)
+            return f"{archive} contains a name that is too long for the disk. {use}."
         if isinstance(error, OSError) and error.errno in WRITE_ERRORS:
             return f"{archive} cannot be unpacked into {folder}: {error.strerror}. Check the disk."
         return f"{archive} is damaged ({error}). {COPY_IT}."
@@ -140,6 +143,8 @@ def check_contents(archive: Path, zip_file: zipfile.ZipFile, use: str = SET_ROOT
             f"{archive} contains only other archives, such as {files[0].filename}. Unpack it, and "
             f"{use} one of them."
         )
+    if clash := _find_clash(files):
+        return f"{archive} contains two files of the name {clash}. {unpack_it}."
     if len(files) > MAX_FILES:
         return f"{archive} contains {len(files):,} files, more than {MAX_FILES:,}. {unpack_it}."
     size = sum(entry.file_size for entry in files)
@@ -150,6 +155,21 @@ def check_contents(archive: Path, zip_file: zipfile.ZipFile, use: str = SET_ROOT
             f"{MAX_COMPRESSION_RATIO} times its size, or {MIN_BOMB_BYTES / 1e9:,.1f} GB. {unpack_it}."
         )
     return ""
+
+
+def _find_clash(files: list[zipfile.ZipInfo]) -> str:
+    """Return the name of a file that would replace another one, or is a folder of others; or ''."""
+    names: set[str] = set()
+    folders: set[str] = set()
+    for entry in files:
+        # zipfile leaves out these parts
+        parts = [part for part in entry.filename.split("/") if part not in ("", ".", "..")]
+        name = "/".join(parts)
+        if name in names:
+            return name
+        names.add(name)
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    return next(iter(sorted(names & folders)), "")
 
 
 def _check_space(zip_file: zipfile.ZipFile, folder: Path) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+import unicodedata
+import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +232,7 @@ class GANDataModule(LightningDataModule):
                 f"data.class_names={','.join(names)} has {len(names)} names, but the data set has "
                 f"{self.spec.classes} classes. Name each class once."
             )
+        warn_of_similar_names(names)
         return names
 
     def _choose_labelled(self) -> np.ndarray:
@@ -445,3 +449,18 @@ def _concatenate(parts: Sequence[Batch]) -> Batch:
 def _return_batch(batch: Any) -> Any:
     """Return the batch unchanged: ``Subset.__getitems__`` collates already."""
     return batch
+
+
+def warn_of_similar_names(names: Sequence[str]) -> None:
+    """Warn of class names that differ only in case, Unicode form, spaces, dots or leading zeros."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        plain = unicodedata.normalize("NFKC", name).casefold().strip(" .")
+        groups[plain.lstrip("0") or plain].append(name)
+    for group in groups.values():
+        if len(group) > 1:
+            warnings.warn(
+                f"the class names {', '.join(map(repr, group))} hardly differ. If they are the same "
+                "class, merge their images",
+                stacklevel=3,
+            )

@@ -99,9 +99,12 @@ class DecodedItems:
             return self.about
         return f"{self.about} (decoded on the fly, larger than data.cache_gb; see data.workers)"
 
-    def describe_copies(self, train: np.ndarray, held_out: np.ndarray) -> str:
-        """Report the held-out images that are exact copies of training images; '' if none are."""
-        return describe_copies(self.digests[train], self.digests[held_out])
+    def describe_copies(
+        self, train: np.ndarray, held_out: np.ndarray, labels: np.ndarray | None = None
+    ) -> str:
+        """Report exact copies among training and held-out images, and among classes."""
+        copies = describe_copies(self.digests[train], self.digests[held_out])
+        return copies + describe_conflicts(self.digests, labels)
 
 
 def open_items(
@@ -140,10 +143,11 @@ def open_items(
     files = [path for item in items for path in item]
     # Inspected before they are decoded, since all images have one scale.
     inspected, _ = decoded_once(
-        cache, "inspected", f"1/{stats}", lambda: {"_facts": inspect_files(files)}
+        cache, "inspected", f"2/{stats}", lambda: {"_facts": inspect_files(files)}
     )
     facts = np.asarray(inspected["_facts"])
     levels, is_inferred = _choose_levels(cfg, files, facts)
+    _check_colors(cfg, facts)
     # An item is as large as its largest file.
     widths, heights, grays = facts[:, :3].reshape(len(items), -1, 3).max(axis=1).T
     if auto:
@@ -180,6 +184,10 @@ def open_items(
     if levels:
         deep = np.count_nonzero(facts[:, 3])
         notes.append(f"{deep:,} with more than 8 bits, black to white: {levels}")
+    if deep_colors := np.count_nonzero(facts[:, 6]):
+        notes.append(f"{deep_colors:,} in color with 16 bits, of which the upper 8 are read")
+    if several := np.count_nonzero(facts[:, 7]):
+        notes.append(f"{several:,} with several frames or pages, of which the first is used")
     about = f" ({'; '.join(notes)})" if notes else ""
     names = [problem.partition(": ")[0] for problem in problems]
     digests = np.asarray(arrays["_digests"])[:, 0][indices]
@@ -222,6 +230,19 @@ def _check_contrast(
             f"data.root={cfg.root}: {flat:,} of {len(spans):,} {kind} images would be of one color "
             f"if {black:g} is black and {white:g} is white. The most extreme value is in "
             f"{os.path.basename(extreme)}. Set the levels of your images, such as data.levels=[0,1]."
+        )
+
+
+def _check_colors(cfg: DataConfig, facts: np.ndarray) -> None:
+    """Raise UserError if the 16 bits of all color images are those of a camera with fewer bits."""
+    levels = facts[:, 6][facts[:, 6] > 0]
+    # Two of the upper 8 bits: 14 bits or fewer.
+    if len(levels) and levels.max() <= 2**6:
+        bits = 8 + math.ceil(math.log2(levels.max()))
+        raise UserError(
+            f"data.root={cfg.root}: {len(levels):,} color images have 16 bits per channel, but their "
+            f"values only {bits}. The upper 8 of the 16 bits, which are read, would be almost black. "
+            "Save the images with 8 bits per channel."
         )
 
 
@@ -286,10 +307,30 @@ def describe_copies(train: np.ndarray, held_out: np.ndarray) -> str:
     return f"; {copies:,} of {len(held_out):,} held-out images are exact copies of training images"
 
 
+def describe_conflicts(digests: np.ndarray, labels: np.ndarray | None) -> str:
+    """Report the images that are in more than one class; '' if there are none.
+
+    Args:
+        digests: A hash of each image [N].
+        labels: Its class [N]; None if there are no classes.
+    """
+    if labels is None:
+        return ""
+    distinct = np.unique(np.stack([digests, labels.astype(np.uint64)], axis=1), axis=0)
+    _, classes = np.unique(distinct[:, 0], return_counts=True)
+    conflicts = np.count_nonzero(classes > 1)
+    if not conflicts:
+        return ""
+    are = "1 image is" if conflicts == 1 else f"{conflicts:,} images are"
+    return f"; {are} in more than one class"
+
+
 def _check_unreadable(cfg: DataConfig, problems: list[str], n: int) -> None:
     unreadable = f"{len(problems):,} of {n:,} images are unreadable: {join_and_count(problems)}"
     if len(problems) == n:
-        raise UserError(f"{unreadable}. Convert them to PNG or JPEG.")
+        # other reasons, such as a shape, say themselves what is wrong
+        is_unknown = any("cannot identify" in problem for problem in problems)
+        raise UserError(f"{unreadable}.{' Convert them to PNG or JPEG.' if is_unknown else ''}")
     if len(problems) > cfg.max_unreadable * n:
         enough = math.ceil(100 * len(problems) / n) / 100
         raise UserError(

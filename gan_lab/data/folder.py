@@ -74,7 +74,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         inside = [path.name for path in layouts.list_folders(train_folder)]
         if empty := [name for name in inside if name not in names]:
             about += f", no images in the folders {image_files.join_names(empty)}"
-    about += opened.note + opened.describe_copies(train, test)
+    about += opened.note + opened.describe_copies(train, test, labels)
     counts = found.count(len(train) + len(test), opened.unreadable)
     return ArrayDataset(
         spec=ImageSpec(opened.frame.channels, *cfg.shape, classes=len(names)),

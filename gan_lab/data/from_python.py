@@ -145,6 +145,7 @@ def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayData
     notes += images.notes
     digests = decoding.hash_rows(pixels)
     copies = decoding.describe_copies(digests[train], digests[held_out])
+    copies += decoding.describe_conflicts(digests, numbers)
     about = (
         f"{len(train):,} {'images' if source_pixels is None else 'pairs'} passed from Python "
         f"({splits['train'].type_name}), {len(held_out):,} held "
@@ -317,6 +318,11 @@ def _parse_item(raw: Any, index: int, cfg: DataConfig) -> Item:
     if item.source is not None and cfg.direction == "BtoA":
         item = item._replace(image=item.source, source=item.image)
     for image in (item.image, item.source):
+        if np.ma.is_masked(image):
+            raise UserError(
+                f"data: item {index:,} is a masked array, whose mask would be ignored. Pass "
+                "array.filled(value)."
+            )
         if (image is not None or item.image is None) and not is_image(image):
             shape = f" of the shape {list(image.shape)}" if _is_array(image) else ""
             raise UserError(

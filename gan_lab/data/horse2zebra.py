@@ -69,7 +69,10 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.DomainFolders) -> ArrayD
             [(path,) for path in (*train, *test)],
             f"unpaired-{domain}",
         )
-        rows = opened.split(len(train))
+        try:
+            rows = opened.split(len(train))
+        except UserError as error:
+            raise UserError(f"{folders.train[i]}: {error}") from None
         domains[domain] = (opened, *rows)
         unreadable += opened.unreadable
         note = opened.note + opened.describe_copies(*rows)

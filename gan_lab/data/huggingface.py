@@ -154,7 +154,7 @@ def _decode_image_folder(cfg: DataConfig, found: image_files.Inventory) -> Array
         f"{len(train):,} images of {cfg.root}, {len(held_out):,} held out"
         + (f", labels from {column}: {join_names(names)}" if column else ", without labels")
         + opened.note
-        + opened.describe_copies(train, held_out)
+        + opened.describe_copies(train, held_out, numbers)
         + f"; {counts}"
     )
     return ArrayDataset(
@@ -192,17 +192,13 @@ def _read_metadata(file: Path) -> dict[Path, Mapping[str, Any]]:
     found: dict[Path, Mapping[str, Any]] = {}
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not row.get(FILE_NAME):
-            has = join_names([str(key) for key in row]) if isinstance(row, dict) else repr(row)
-            raise UserError(
-                f"{file}: row {number:,} has no {FILE_NAME} (columns: {has}). Name the image of "
-                "each row."
-            )
+            raise UserError(f"{file}: row {number:,} has no {FILE_NAME} {_explain_columns(row)}")
         if None in row:
             raise UserError(
                 f"{file}: row {number:,} has more values than columns. Quote values that contain "
                 "a comma."
             )
-        path = file.parent / str(row[FILE_NAME])
+        path = _find_listed(file.parent, str(row[FILE_NAME]))
         if path in found:
             raise UserError(
                 f"{file}: {row[FILE_NAME]} is listed twice. Keep one row for each image."
@@ -211,14 +207,61 @@ def _read_metadata(file: Path) -> dict[Path, Mapping[str, Any]]:
     return found
 
 
+def _explain_columns(row: Any) -> str:
+    """Say what a row without a file name has, and what to do about it."""
+    if not isinstance(row, dict):
+        return "and is no JSON object. Write one object per line, such as {...}"
+    names = [str(name) for name in row]
+    remedy = "Name the image of each row."
+    for name in names:
+        if name.lower() == FILE_NAME:
+            remedy = f"Rename the column {name} to {FILE_NAME}."
+        elif FILE_NAME in re.split(r"[;\t|]", name):
+            remedy = "Separate the columns by commas."
+    return f"(columns: {join_names(names)}). {remedy}"
+
+
+def _find_listed(folder: Path, name: str) -> Path:
+    """Return the path of a listed file, whose name may have the backslashes of Windows or spaces."""
+    if "\\" in name or name != name.strip():
+        for spelling in (name, name.strip(), name.strip().replace("\\", "/")):
+            if (folder / spelling).is_file():
+                return folder / spelling
+    return folder / name
+
+
 def _read_text_rows(file: Path) -> list[Any]:
+    """Return the rows of a CSV file, without the spaces around commas, or of a file of JSON lines."""
     try:
         text = file.read_text(encoding="utf-8-sig")
-        if file.suffix == ".csv":
-            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, csv.Error, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{file} cannot be read: {first_line(error)}. Write it as UTF-8.") from None
+    if file.suffix == ".csv":
+        try:
+            rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        except csv.Error as error:
+            raise UserError(f"{file} cannot be read: {error}. Check its quotation marks.") from None
+        return [_strip_values(row) for row in rows]
+    values = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                values.append(json.loads(line))
+            except ValueError:
+                raise UserError(
+                    f"{file}: line {number:,} is no JSON. Write one object per line, such as {{...}}"
+                ) from None
+    return values
+
+
+def _strip_values(row: Mapping[str | None, Any]) -> dict[str | None, Any]:
+    """Remove the spaces around names and values of columns; a file name may begin with one."""
+    stripped: dict[str | None, Any] = {}
+    for key, value in row.items():
+        name = key.strip() if key is not None else None
+        is_text = isinstance(value, str) and name != FILE_NAME
+        stripped[name] = value.strip() if is_text else value
+    return stripped
 
 
 def _read_parquet_rows(file: Path) -> list[Any]:

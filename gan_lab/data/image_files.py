@@ -18,7 +18,7 @@ from PIL import Image, ImageFile
 
 from gan_lab.data.cache import cache_folder
 from gan_lab.data.facts import FileCounts
-from gan_lab.data.image_reader import silence_pillow
+from gan_lab.data.image_reader import HEIF_BRANDS, UNSUPPORTED_MAGIC_NUMBERS, silence_pillow
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER
 from gan_lab.utils.output import find_outputs, list_recorded
@@ -38,11 +38,20 @@ UNSUPPORTED_SUFFIXES = frozenset([
 # fmt: on
 # The metadata files of a Hugging Face image folder.
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-# The first bytes of formats that Pillow decodes, and of formats that it does not.
+# Folders of operating systems and of network storage, such as trash and thumbnails, in lower case.
+SYSTEM_FOLDERS = frozenset(
+    [
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "lost+found",
+    ]
+)
+# The first bytes of formats that Pillow decodes.
 MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
-UNSUPPORTED_MAGIC_NUMBERS = (b"8BPS", b"v/1\x01", b"\xff\x0a", b"\0\0\0\x0cJXL ")
-# Bytes 4 to 12 of HEIF files. Those of AVIF files, which Pillow decodes, are ftypavif.
-HEIF_BRANDS = (b"ftyphe", b"ftypmif1", b"ftypmsf1")
 # Of more files with one extension, such as captions, an evenly spaced sample is opened.
 MAX_SNIFFED_PER_SUFFIX = 1000
 MIN_FILES_FOR_PROGRESS = 500
@@ -302,6 +311,8 @@ def find_images(
 
 def list_images(source: Path, exclude: Path | None = None) -> list[Path]:
     """Return an image file, or those of a folder. Raises UserError if there are none."""
+    if not source.exists():
+        raise UserError(f"{source} does not exist. Pass an image or a folder of images.")
     paths = [source] if source.is_file() else find_images(source, exclude, with_outputs=True)
     if not paths:
         raise UserError(
@@ -364,13 +375,18 @@ def _walk(
             visited[inode] = True
             for child, is_link in sorted(folders, reverse=True):
                 path = os.path.join(here, child)
-                if child.startswith(".") or child == "__MACOSX":
+                if is_hidden_folder(child):
                     found.unsearched[HIDDEN_FOLDER].append(found.relative(path))
                 elif is_link:
                     queue.append(path)
                 else:
                     stack.append(path)
             yield from files
+
+
+def is_hidden_folder(name: str) -> bool:
+    """True for a folder that is hidden or belongs to the system: its images are no data."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def _is_run_folder(folders: list[str], names: list[str]) -> bool:

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gan_lab.utils.errors import UserError
 
 # Gray modes of up to 8 bits.
 GRAY_MODES = ("1", "L", "LA", "La")
 FIT_DESCRIPTIONS = {"crop": "center-cropped", "pad": "letterboxed", "stretch": "stretched"}
+# The first bytes of image formats that Pillow does not decode.
+UNSUPPORTED_MAGIC_NUMBERS = (b"8BPS", b"v/1\x01", b"\xff\x0a", b"\0\0\0\x0cJXL ")
+# Bytes 4 to 12 of HEIF files. Those of AVIF files, which Pillow decodes, are ftypavif.
+HEIF_BRANDS = (b"ftyphe", b"ftypmif1", b"ftypmsf1")
 # Interpolated float images may leave [0, 1] or [-1, 1] by this much.
 RANGE_TOLERANCE = 1e-3
 # Black and white of integer and of float images.
@@ -118,18 +122,43 @@ def open_image(path: str | Path, min_side: int = 0, levels: Levels | None = None
         with Image.open(path) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit and image.width * image.height > limit:
-                raise UserError(f"{image.width} x {image.height} is more than {limit:,} pixels")
+                raise UserError(
+                    f"{image.width} x {image.height} is more than {limit:,} pixels: downscale it"
+                )
             if min_side:
                 image.draft(None, (min_side, min_side))
             # Invalid EXIF data.
             with contextlib.suppress(KeyError, TypeError, SyntaxError, ZeroDivisionError):
                 ImageOps.exif_transpose(image, in_place=True)
             return to_rgb(image, levels)
+    except Image.DecompressionBombError:
+        # twice the limit below
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UnreadableError(f"{path}: more than {limit:,} pixels: downscale it") from None
+    except UnidentifiedImageError:
+        raise UnreadableError(f"{path}: {_describe_content(path)}") from None
     # Pillow can raise anything for a damaged file.
     except Exception as error:
         reason = str(error).replace(str(path), "").replace(" ''", "").strip()
         reason = reason or type(error).__name__
         raise UnreadableError(f"{path}: {reason.splitlines()[0]}") from None
+
+
+def _describe_content(path: str | Path) -> str:
+    """Say what a file is that Pillow does not identify, from its first bytes."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        start = file.read(512)
+        if not start:
+            return "the file is empty"
+        if start[4:].startswith(HEIF_BRANDS):
+            return "a HEIC image: convert it to PNG or JPEG"
+        if start.startswith(UNSUPPORTED_MAGIC_NUMBERS):
+            return "an image in a format that Pillow does not read: convert it to PNG or JPEG"
+        if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+            return "a web page, not an image: download it again"
+        if start.startswith(b"version https://git-lfs"):
+            return "a pointer of Git LFS, not the image: run git lfs pull"
+    return "cannot identify image file"
 
 
 class Levels(NamedTuple):
@@ -176,7 +205,9 @@ class Levels(NamedTuple):
 class ImageFacts(NamedTuple):
     """Size of an image in pixels; whether it is gray; and the range of more than 8 bits.
 
-    ``depth`` is 0 for up to 8 bits, 1 for integers and 2 for floats.
+    ``depth`` is 0 for up to 8 bits, 1 for integers and 2 for floats. Of color images with 16 bits
+    per channel Pillow reads the upper 8 bits: ``color_levels`` is 1 + their maximum, and 0 for
+    other images. ``has_frames`` is 1 for animations and files of several pages.
     """
 
     width: int = 0
@@ -185,16 +216,32 @@ class ImageFacts(NamedTuple):
     depth: int = 0
     lowest: float = 0.0
     highest: float = 0.0
+    color_levels: int = 0
+    has_frames: float = 0.0
 
 
 def inspect_image(file: str | Path | IO[bytes]) -> ImageFacts:
     """Inspect an image file; zeros if it is unreadable. ``open_image`` reports the reason."""
     with contextlib.suppress(Exception), Image.open(file) as image:
         if not is_deep(image):
-            return ImageFacts(*image.size, gray=float(image.mode in GRAY_MODES))
+            gray = float(image.mode in GRAY_MODES)
+            # The views of a camera (MPO) are no animation.
+            has_frames = float(getattr(image, "is_animated", False) and image.format != "MPO")
+            color_levels = 1 + _find_maximum(image) if _has_deep_colors(image) else 0
+            return ImageFacts(
+                *image.size, gray=gray, color_levels=color_levels, has_frames=has_frames
+            )
+        has_frames = float(getattr(image, "is_animated", False))
         levels = _read_levels(image)
         depth = 2 if image.mode == "F" else 1
-        return ImageFacts(*image.size, 1.0, depth, float(levels.min()), float(levels.max()))
+        return ImageFacts(
+            *image.size,
+            gray=1.0,
+            depth=depth,
+            lowest=float(levels.min()),
+            highest=float(levels.max()),
+            has_frames=has_frames,
+        )
     return ImageFacts()
 
 
@@ -228,6 +275,18 @@ def is_deep(image: Image.Image) -> bool:
     """True if an image has more than 8 bits per channel."""
     # 16-bit or 32-bit gray, which Pillow would clip.
     return image.mode.startswith(("I", "F"))
+
+
+def _has_deep_colors(image: Image.Image) -> bool:
+    """True if an image has colors of 16 bits, of which Pillow reads the upper 8 bits."""
+    # The raw mode, such as RGB;16B, is one of the decoder's arguments.
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _find_maximum(image: Image.Image) -> int:
+    """Return the maximum of all channels, except that of transparency."""
+    colors = np.asarray(image.convert("RGB" if image.mode.startswith("RGB") else "L"))
+    return int(colors.max(initial=0))
 
 
 def _read_levels(image: Image.Image) -> np.ndarray:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from gan_lab.data.archives import describe_problem, unpack
 from gan_lab.data.cache import cache_folder
 from gan_lab.data.decoding import hash_file_stats
-from gan_lab.data.image_files import Inventory, join_names
+from gan_lab.data.image_files import Inventory, is_hidden_folder, join_names
 from gan_lab.utils.errors import UserError
 
 # The names of the splits, in order of preference.
@@ -65,7 +65,8 @@ def resolve_root(root: str) -> Path:
     if path.is_dir():
         return path
     if not path.is_file():
-        raise UserError(f"data.root={root} does not exist. Set it to a folder or a zip file.")
+        problem = "is no regular file" if path.exists() else "does not exist"
+        raise UserError(f"data.root={root} {problem}. Set it to a folder or a zip file.")
     if problem := describe_problem(path):
         raise UserError(problem)
     folder = cache_folder(Path("data")) / f"unpacked-{path.stem}-{hash_file_stats([(path,)])[:12]}"
@@ -349,8 +350,6 @@ def list_folders(root: Path) -> list[Path]:
     """List the subfolders of a folder by name, without hidden ones."""
     with os.scandir(root) as entries:
         names = [
-            entry.name
-            for entry in entries
-            if not entry.name.startswith((".", "__MACOSX")) and entry.is_dir()
+            entry.name for entry in entries if not is_hidden_folder(entry.name) and entry.is_dir()
         ]
     return [root / name for name in sorted(names)]

@@ -119,7 +119,8 @@ def read_pair(
         width, height = image.size
         if not MIN_ASPECT_RATIO * height <= width <= MAX_ASPECT_RATIO * height:
             raise image_reader.UnreadableError(
-                f"{item[0]}: {width} x {height} pixels cannot be two images side by side"
+                f"{item[0]}: {width} x {height} pixels cannot be two images side by side. Join "
+                "input and target to one image of twice the width, or put them in folders A and B"
             )
         half = width // 2
         a = image.crop((0, 0, half, height))

@@ -153,7 +153,12 @@ def list_arguments(record: Record) -> list[str] | None:
         seeds = ["--mix", str(first), str(second), "--layers", layers[0]]
         return ["sample", "--n", str(n), *seeds, *_list_label(record), *_list_truncation(record)]
     if output == "page image" and seed is not None:
-        options = ["--n", "1", "--seed", str(seed), *_list_label(record)]
+        second = record.get_integer("second")
+        if second is not None and layers:
+            mixed = ["--n", "1", "--mix", str(seed), str(second), "--layers", layers[0]]
+            return ["sample", *mixed, *_list_label(record), *_list_truncation(record)]
+        count = 1 + (record.get_integer("index") or 0)
+        options = ["--n", str(count), "--seed", str(seed), *_list_label(record)]
         return ["sample", *options, *_list_truncation(record)]
     index = record.get_integer("index")
     if output == "sample" and index is not None and seed is not None:

@@ -21,7 +21,7 @@ from gan_lab.data.levels import complete_levels
 from gan_lab.device import get_default_device
 from gan_lab.images import save_rgb, to_gray, to_unit
 from gan_lab.runs.ema_networks import DIGEST_CHARACTERS, load_ema_networks
-from gan_lab.utils.errors import UserError, is_out_of_memory
+from gan_lab.utils.errors import UserError, first_line, is_out_of_memory
 from gan_lab.utils.files import fold_case
 from gan_lab.utils.output import OutputFiles, hash_file
 from gan_lab.utils.track import track
@@ -191,8 +191,8 @@ def translate(
         The numbers of translated and of skipped images.
 
     Raises:
-        UserError: There is no image, a file of the user would be replaced, or a mask is missing, not
-            needed, or of another size.
+        UserError: There is no image, none can be read, a file of the user would be replaced, or a
+            mask is missing, not needed, or of another size.
     """
     translator = TrainedTranslator(folder, direction, weights)
     hole, mask_record = _read_mask(translator, mask)
@@ -205,11 +205,13 @@ def translate(
     files = OutputFiles(overwrite)
     files.check(*targets)
     skipped = 0
+    problem = ""
     levels = complete_levels(translator.levels, source, paths)
     for path, target in track(list(zip(paths, targets, strict=True)), "translating"):
         try:
             pixels = image_reader.read_image(path, levels)
         except (OSError, ValueError) as error:
+            problem = problem or first_line(error)
             logger.info(f"Skipping {error}")
             skipped += 1
             continue
@@ -236,6 +238,8 @@ def translate(
         with files.write(target) as unfinished:
             record = translator.record | source_record | mask_record
             save_rgb(translated[0], unfinished, record)
+    if problem and skipped == len(paths):
+        raise UserError(f"no image was translated: {problem}. Pass an image or a folder of images")
     return len(paths) - skipped, skipped
 
 

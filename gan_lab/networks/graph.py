@@ -42,6 +42,17 @@ def trace(
     Raises:
         ValueError: The graph does not reproduce the network's output.
     """
+    traced, tensors = trace_operations(network, inputs, dynamic)
+    return _finish(traced, tensors, network, inputs)
+
+
+def trace_operations(
+    network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]
+) -> tuple[Graph, dict[str, Tensor]]:
+    """Trace a network like ``trace``, but keep steps of weights alone, and do not check the graph.
+
+    The graph depends on the network's recipe alone, not on its weights; see ``bind_weights``.
+    """
     exported = export_program(network, inputs, dynamic).run_decompositions({})
     signature = exported.graph_signature
     names: dict[str, str] = {}
@@ -64,15 +75,22 @@ def trace(
             steps.append(_convert_node(node, names))
         elif node.op == "output":
             output = names[node.args[0][0].name]
-    steps, tensors = _fold_constants(steps, tensors)
-    graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
+    return {"inputs": list(inputs), "steps": steps, "output": output}, tensors
+
+
+def _finish(
+    traced: Graph, tensors: dict[str, Tensor], network: nn.Module, inputs: Mapping[str, Tensor]
+) -> tuple[Graph, dict[str, Tensor]]:
+    """Fold the constants of a graph, and check that it reproduces the network's output."""
+    steps, folded = _fold_constants(traced["steps"], tensors)
+    graph: Graph = {**traced, "steps": steps}
     check_equivalence(
         network,
-        lambda values: run_graph(graph, tensors, values),
+        lambda values: run_graph(graph, folded, values),
         make_other_inputs(inputs),
         "The traced graph",
     )
-    return graph, tensors
+    return graph, folded
 
 
 def bind_weights(
@@ -81,14 +99,14 @@ def bind_weights(
     constants: Mapping[str, Tensor],
     network: nn.Module,
     inputs: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    """Return the tensors of a graph for other weights of the network that it was traced from.
+) -> tuple[Graph, dict[str, Tensor]]:
+    """Return the graph and tensors of ``trace`` for other weights of the same recipe.
 
     Tracing takes about a second, binding a few milliseconds.
 
     Args:
-        graph: The graph.
-        names: The names of its tensors, in the order of ``trace``.
+        graph: The graph of ``trace_operations``.
+        names: The names of its tensors.
         constants: Those of its tensors that are neither weights nor buffers.
         network: A network of the same recipe.
         inputs: Example inputs by name.
@@ -98,13 +116,7 @@ def bind_weights(
     """
     known = {**constants, **read_weights(network)}
     bound = {name: known[name].detach().contiguous() for name in names}
-    check_equivalence(
-        network,
-        lambda values: run_graph(graph, bound, values),
-        make_other_inputs(inputs),
-        "The traced graph",
-    )
-    return bound
+    return _finish(graph, bound, network, inputs)
 
 
 def read_weights(network: nn.Module) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from gan_lab.utils.errors import UserError
 
 # Number of generators side by side.
 MAX_MODELS = 4
+# Number of grids over time of each run.
+MAX_GRIDS_PER_RUN = 12
 # A run with a longer label is named by its run folder instead.
 MAX_LABEL_LENGTH = 70
 
@@ -28,20 +29,10 @@ def collect_comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
         refused = ""
     except UserError as error:
         compared, refused = None, str(error)
-    grids = [run.grids[-1][1] if run.grids else None for run in runs]
-    present = [path for path in grids if path]
-    share = pictures.BUDGET // max(1, len(present))
-    fits = sum(path.stat().st_size for path in present) <= pictures.BUDGET
-    shots = []
-    for run, name, path in zip(runs, names, grids, strict=True):
-        # A damaged grid is skipped.
-        with suppress(UserError):
-            if path is None:
-                continue
-            data, _ = pictures.compress_image(path, pictures.BUDGET if fits else share)
-            shots.append(
-                {"name": name, "images": run.grids[-1][0], "uri": pictures.encode_data_uri(data)}
-            )
+    shots, smaller = collect_shots(runs, names)
+    # the last grids are in the HTML
+    frames = [{"seen": shot["seen"], "frames": shot["frames"][:-1]} for shot in shots]
+    moments = sorted({images for shot in shots for images in shot["seen"]})
     charts = curves.build_comparison_charts(runs, names)
     models = describe_models(runs, names)
     return {
@@ -52,12 +43,42 @@ def collect_comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
         "charts": [("", charts)] if charts else [],
         "thinned": any(line["step"] > 1 for chart in charts for line in chart["series"]),
         "shots": shots,
-        "smaller": not fits,
+        "smaller": smaller,
+        "moments": moments,
         "names": names,
         "models": models,
         "differences": find_differences(runs),
-        "data": {"charts": charts, "seen": [], "frames": [], "models": models},
+        "data": {
+            "charts": charts,
+            "seen": [],
+            "frames": [],
+            "models": models,
+            "shots": frames,
+            "moments": moments,
+        },
     }
+
+
+def collect_shots(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[dict[str, Any]], bool]:
+    """Collect the grids of each run over time, within the budget of the page.
+
+    Returns:
+        For each run with grids its name, the images seen and the data URI of each grid; and
+        whether some grids are compressed.
+    """
+    with_grids = [(run, name) for run, name in zip(runs, names, strict=True) if run.grids]
+    share = pictures.BUDGET // max(1, len(with_grids))
+    shots, smaller = [], False
+    for run, name in with_grids:
+        kept = pictures.select_evenly(range(len(run.grids)), MAX_GRIDS_PER_RUN)
+        grids = [run.grids[i] for i in kept]
+        # damaged grids are skipped
+        frames, note = pictures.compress_images([path for _, path in grids], share)
+        if frames:
+            smaller = smaller or "WebP" in note
+            seen = [grids[i][0] for i in frames]
+            shots.append({"name": name, "seen": seen, "frames": list(frames.values())})
+    return shots, smaller
 
 
 def describe_models(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -51,7 +51,9 @@ def render_script(model: dict[str, Any]) -> str:
         model: A description of ``live.describe_run``.
     """
     engine, embed = ((ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "embed"))
-    described = json.dumps({key: value for key, value in model.items() if key != "name"})
+    described = json.dumps(
+        {key: value for key, value in model.items() if key not in ("name", "grid", "images")}
+    )
     return f"const ganLab = (() => {{\n{engine}\nconst model = {described};\n{embed}}})();\n"
 
 

@@ -20,11 +20,14 @@ from gan_lab import __version__
 from gan_lab.data.degradations import Degradation
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
+from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.report import pictures
+from gan_lab.report.style_parts import StylePart, make_example_inputs, sample_inputs, split_network
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.runs.run import Run, find_family_class
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.provenance import GRID_PADDING, read_record, shows_only_generated
 
 # Number of weights of all networks of a page, with two or four bytes each.
 MAX_WEIGHTS = 4_000_000
@@ -33,11 +36,13 @@ HALF_GRAY_LEVEL = 1 / 255
 # Numbers in the latents of all seeds together.
 MAX_LATENT_NUMBERS = 100_000
 MAX_SEEDS = 1000
+# Of one seed, as ``gan-lab sample`` draws by default.
+IMAGES = 64
 DIRECTIONS = 8
 # the two generators and the encoder of a run have up to three recipes
 MAX_CACHED_RECIPES = 8
 PLAYED_NETWORKS = ("generator", "generator_back", "encoder")
-# by recipe: the operations, the names of their tensors, and constants
+# by recipe: the operations before constants are folded, the names of their tensors, and constants
 _traced: dict[str, tuple[graph.Graph, list[str], dict[str, Tensor]]] = {}
 
 
@@ -71,9 +76,14 @@ def describe_run(
             return None, ""
         if size > max_weights:
             return None, f"they have {size:,} weights, more than the limit of {max_weights:,}"
-        traced = {name: trace(network) for name, network in played.items()}
+        parts = {
+            part: module
+            for name, network in played.items()
+            for part, module in split_network(name, network).items()
+        }
+        traced = {name: trace(module) for name, module in parts.items()}
         described = {
-            name: describe_network(network, *traced[name]) for name, network in played.items()
+            name: describe_network(module, *traced[name]) for name, module in parts.items()
         }
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
@@ -82,28 +92,32 @@ def describe_run(
     degradation = Degradation.from_values(run.values)
     if degradation.kind == "downsample":
         model["enlarged"] = degradation.factor
-    return model | (_describe_latents(loaded, *traced["generator"]) if from_latents else {}), ""
+    if from_latents:
+        model |= _describe_latents(loaded, *(traced.get("mapping") or traced["generator"]))
+        if not latents_only and (grid := _describe_grid(run, played["generator"])):
+            model["grid"] = grid
+    return model, ""
 
 
-def trace(network: Network) -> tuple[graph.Graph, dict[str, Tensor]]:
+def trace(network: Network | StylePart) -> tuple[graph.Graph, dict[str, Tensor]]:
     """Trace a network like ``graph.trace``, faster for another network of the same recipe.
 
     A training writes the page many times. The operations depend on the recipe alone, so only the
     weights are read again; the result is checked against the network each time.
     """
     key = json.dumps(network.recipe, sort_keys=True)
-    inputs, dynamic = graph.make_example_inputs(network)
+    inputs, dynamic = make_example_inputs(network)
     if key in _traced:
         traced, names, constants = _traced[key]
-        return traced, graph.bind_weights(traced, names, constants, network, inputs)
-    traced, tensors = graph.trace(network, inputs, dynamic)
+        return graph.bind_weights(traced, names, constants, network, inputs)
+    traced, tensors = graph.trace_operations(network, inputs, dynamic)
     weights = graph.read_weights(network)
     constants = {name: value for name, value in tensors.items() if name not in weights}
     # the comparison of many runs does not keep the operations of all of them
     if len(_traced) >= MAX_CACHED_RECIPES:
         _traced.clear()
     _traced[key] = traced, list(tensors), constants
-    return traced, tensors
+    return graph.bind_weights(traced, list(tensors), constants, network, inputs)
 
 
 def draws_only_generated(run: Run) -> bool:
@@ -114,14 +128,14 @@ def draws_only_generated(run: Run) -> bool:
     return not family.image_to_image and "reconstructed" not in family.output_names
 
 
-def read_shape(network: Network) -> tuple[int, int, int]:
+def read_shape(network: Network | StylePart) -> tuple[int, int, int]:
     """Read the shape of a network's images, (channels, height, width), from its recipe."""
     channels, height, width = network.recipe["arguments"]["shape"]
     return channels, height, width
 
 
 def describe_network(
-    network: Network, traced: graph.Graph, tensors: dict[str, Tensor]
+    network: Network | StylePart, traced: graph.Graph, tensors: dict[str, Tensor]
 ) -> dict[str, Any]:
     """Describe a network for the script: operations, shapes, and weights in base 64.
 
@@ -152,18 +166,14 @@ def list_operations() -> frozenset[str]:
     return frozenset(re.findall(r'^    "(aten\.[\w.]+)":', script, re.MULTILINE))
 
 
-def _is_close_in_half(network: Network, traced: graph.Graph, tensors: dict[str, Tensor]) -> bool:
+def _is_close_in_half(
+    network: Network | StylePart, traced: graph.Graph, tensors: dict[str, Tensor]
+) -> bool:
     """Return True if float16 weights change no image by more than half a gray level.
 
     The images are those of 64 random latents or 8 random inputs.
     """
-    generator, inputs = torch.Generator().manual_seed(2), graph.make_example_inputs(network)[0]
-    n = 64 if "z" in inputs else 8
-    fresh = {name: value.repeat(n // 2, *[1] * (value.dim() - 1)) for name, value in inputs.items()}
-    fresh = {
-        name: x if name == "y" else torch.randn(x.shape, generator=generator)
-        for name, x in fresh.items()
-    }
+    fresh = sample_inputs(network)
     halved = {name: value.half().float() for name, value in tensors.items()}
     with torch.no_grad():
         exact = graph.run_graph(traced, tensors, fresh)
@@ -186,18 +196,74 @@ def _describe_latents(
         network.sample_latents(Stream(seed, "sample"), 1, like=torch.empty(0))
         for seed in range(seeds)
     ]
+    styles = {}
+    if isinstance(network, StyleGANGenerator):
+        mean = _encode(network.mapping.w_avg.numpy(), np.float32)
+        styles = {"styles": {"layers": network.num_ws, "mean": mean}}
+    images = max(1, MAX_LATENT_NUMBERS // 4 // (IMAGES * arguments["z_dim"]))
+    more = [
+        network.sample_latents(Stream(seed, "sample"), IMAGES, like=torch.empty(0))
+        for seed in range(min(images, seeds))
+    ]
     return {
+        **styles,
         "z": _encode(torch.cat(z).numpy(), np.float32),
+        # the images of --n 64 of the first seeds
+        "images": {
+            "count": IMAGES,
+            "seeds": len(more),
+            "z": _encode(torch.cat(more).numpy(), np.float32),
+        },
         "seeds": seeds,
         # A prior with codes is not Gaussian, so latents are interpolated linearly.
         "straight": network.codes > 0,
-        # The page has no w, and shortens the latent: not the truncation of all generators.
-        "truncates": not network.codes and not network.normalizes_latents,
+        # Codes have no middle that is likelier.
+        "truncates": not network.codes,
         "directions": [
             [round(x, 4) for x in row]
             for row in find_directions(traced, tensors, arguments["z_dim"]).tolist()
         ],
         "classes": loaded.class_names if arguments.get("classes") else [],
+    }
+
+
+def _describe_grid(run: Run, network: Network) -> dict[str, Any] | None:
+    """Describe the latents, the labels and the geometry of the sample grids for the player.
+
+    Returns:
+        The description; None if the grids show other images than those of fixed latents, or do not
+        record their geometry.
+    """
+    family = find_family_class(str(run.values.get("family")))
+    seed = run.values.get("run.seed")
+    if family is None or not isinstance(seed, int) or not run.grids:
+        return None
+    if "sample_grid" in vars(family) or not draws_only_generated(run):
+        return None
+    path = run.grids[-1][1]
+    record = read_record(path) or {}
+    count, columns, tile, labels = (record.get(k) for k in ("count", "columns", "tile", "labels"))
+    if not (shows_only_generated(record) and count and columns and tile):
+        return None
+    if network.recipe["arguments"].get("classes") and not labels:
+        return None
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        return None
+    z = network.sample_latents(Stream(seed, "samples"), count, like=torch.empty(0))
+    return {
+        "z": _encode(z.numpy(), np.float32),
+        "count": count,
+        "labels": labels or [],
+        "columns": columns,
+        "tile": tile,
+        "padding": GRID_PADDING,
+        "width": width,
+        "height": height,
+        # width of the captions
+        "left": width - columns * (tile[1] + GRID_PADDING) - GRID_PADDING,
     }
 
 
@@ -238,9 +304,32 @@ def crop_examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
         Data URIs for each direction; empty for other models.
     """
     networks = model["networks"]
-    if not run.grids or ("z" in model and "encoder" not in networks):
+    if "z" in model and "encoder" not in networks:
         return []
-    _, height, width = networks["generator"]["shape"]
+    # the opposite direction has the right half of the grid
+    halves = (0.0, 0.5)[: 1 + ("generator_back" in networks)]
+    # the page cuts holes itself, into the ground truth of the third column
+    column = 2 if fills_holes(networks["generator"]) else 0
+    return [found for share in halves if (found := _crop_column(run, model, share, column))]
+
+
+def crop_ground_truth(run: Run, model: dict[str, Any]) -> list[str]:
+    """Crop the ground truth of the held-out inputs of ``crop_examples``, the grid's third column.
+
+    Returns:
+        Data URIs; empty for models that are not trained on pairs.
+    """
+    family = find_family_class(str(run.values.get("family")))
+    if "z" in model or not getattr(family, "paired", False):
+        return []
+    return _crop_column(run, model, 0.0, 2)
+
+
+def _crop_column(run: Run, model: dict[str, Any], share: float, column: int = 0) -> list[str]:
+    """Crop a column of the last grid, counted from a share of its width; empty if it is damaged."""
+    if not run.grids:
+        return []
+    _, height, width = model["networks"]["generator"]["shape"]
     try:
         with Image.open(run.grids[-1][1]) as image:
             grid = image.convert("RGB")
@@ -249,22 +338,19 @@ def crop_examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
     # A grid with captions has another size.
     if (grid.width - 2) % (width + 2) or (grid.height - 2) % (height + 2):
         return []
-    half = (grid.width - 2) // (width + 2) // 2 * (width + 2)
-    # the page cuts holes itself, into the ground truth of the third column
-    first = 2 + 2 * (width + 2) if fills_holes(networks["generator"]) else 2
-    found: list[list[str]] = []
-    for left in (first, 2 + half)[: 1 + ("generator_back" in networks)]:
-        found.append([])
-        for top in range(2, grid.height - height, height + 2):
-            file = io.BytesIO()
-            grid.crop((left, top, left + width, top + height)).save(file, "PNG")
-            found[-1].append(pictures.encode_data_uri(file.getvalue()))
+    columns = (grid.width - 2) // (width + 2)
+    left = 2 + (int(columns * share) + column) * (width + 2)
+    found = []
+    for top in range(2, grid.height - height, height + 2):
+        file = io.BytesIO()
+        grid.crop((left, top, left + width, top + height)).save(file, "PNG")
+        found.append(pictures.encode_data_uri(file.getvalue()))
     return found
 
 
 def fills_holes(described: Mapping[str, Any]) -> bool:
     """Return whether the last channel of a described network's inputs is a mask."""
-    return bool(described["source_channels"] == described["shape"][0] + 1)
+    return bool(described.get("source_channels", 0) == described["shape"][0] + 1)
 
 
 def _encode(array: np.ndarray, kind: Any) -> str:

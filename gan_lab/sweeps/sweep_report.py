@@ -6,9 +6,11 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -19,8 +21,10 @@ from gan_lab.config.values import format_overrides, format_value
 from gan_lab.report.scales import apply_scale
 from gan_lab.runs.environment import is_started_by_make
 from gan_lab.runs.run_folder import to_dict
+from gan_lab.sweeps.parallel_coordinates import draw_axes
 from gan_lab.sweeps.sweep_file import Sweep
-from gan_lab.sweeps.trials import Trials
+from gan_lab.sweeps.trials import Trials, name_trial
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 from gan_lab.utils.output import OutputFiles
 
@@ -32,6 +36,10 @@ STATES = {
     TrialState.WAITING: "waiting",
 }
 # They locate a run and do not define its results.
+# Fewer trials say nothing of the importance of a parameter.
+MIN_TRIALS_FOR_IMPORTANCES = 10
+# Trials with a grid and a link.
+MAX_SHOWN_TRIALS = 6
 KEYS_OUTSIDE_CONFIG = ("run.id", "run.root", "run.overwrite")
 
 
@@ -102,7 +110,7 @@ def _describe_outcome(attempts: Sequence[FrozenTrial]) -> str:
 
 
 def _compute_importances(trials: Trials, complete: int) -> dict[str, float]:
-    if complete < 2:
+    if complete < MIN_TRIALS_FOR_IMPORTANCES:
         return {}
     varied = [p.key for p in trials.sweep.parameters if p.distribution != "constant"]
     try:
@@ -272,8 +280,63 @@ def render(results: SweepResult, best: Path | None, folder: Path, overrides: Seq
         best=best.read_text(encoding="utf-8") if best else "",
         command=_format_command(best) if best else "",
         history=draw_history(results),
+        parallel=draw_parallel(results),
+        min_trials=MIN_TRIALS_FOR_IMPORTANCES,
+        shots=collect_shots(results, folder),
+        links=find_pages(results, folder),
         folder=str(folder),
     )
+
+
+def rank_trials(results: SweepResult) -> list[tuple[Row, float]]:
+    """Return the complete trials with their values, the best first."""
+    sign = -1 if results.sweep.maximize else 1
+    return sorted(results.complete, key=lambda entry: sign * entry[1])
+
+
+def find_pages(results: SweepResult, folder: Path) -> dict[int, str]:
+    """Find the pages of the trials' runs: links from the page of the sweep, by trial number."""
+    stem = Path(results.sweep.experiment).stem
+    links = {
+        row.trial_number: f"runs/{stem}/{name_trial(row.trial_number)}/report.html"
+        for row in results.rows
+    }
+    return {number: quote(link) for number, link in links.items() if (folder / link).is_file()}
+
+
+def collect_shots(results: SweepResult, folder: Path) -> list[dict[str, Any]]:
+    """Collect the last grids of the best complete trials, within the budget of a page."""
+    from gan_lab.report import pictures
+
+    shots = []
+    for row, value in rank_trials(results)[:MAX_SHOWN_TRIALS]:
+        run = folder / "runs" / Path(results.sweep.experiment).stem / name_trial(row.trial_number)
+        grids = sorted((run / "samples").glob("[0-9]*.png"))
+        # a damaged grid is skipped
+        with suppress(UserError):
+            if grids:
+                data, _ = pictures.compress_image(grids[-1], pictures.BUDGET // MAX_SHOWN_TRIALS)
+                uri = pictures.encode_data_uri(data)
+                shots.append({"number": row.trial_number, "value": value, "uri": uri})
+    return shots
+
+
+def draw_parallel(results: SweepResult) -> dict[str, Any]:
+    """Draw the complete trials in parallel coordinates, with the best one last, on top."""
+    ranked = rank_trials(results)[::-1]
+    metric = results.sweep.metric
+    columns: dict[str, list[Any]] = {
+        parameter.key: [row.values.get(parameter.key) for row, _ in ranked]
+        for parameter in results.sweep.parameters
+    }
+    columns[metric] = [value for _, value in ranked]
+    drawn = draw_axes(columns, metric, results.sweep.maximize, format_rounded)
+    if drawn:
+        drawn["lines"] = [
+            (line, row.trial_number, value)
+            for line, (row, value) in zip(drawn["lines"], ranked, strict=True)
+        ]
+    return drawn
 
 
 def draw_history(results: SweepResult) -> dict[str, Any]:

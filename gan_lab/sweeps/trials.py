@@ -39,6 +39,11 @@ HEARTBEAT_GRACE_S = 20
 MAX_RETRIES = 1
 
 
+def name_trial(trial_number: int) -> str:
+    """Name a trial: the id of its run."""
+    return f"trial-{trial_number:04d}"
+
+
 @dataclass
 class ClaimedTrial:
     """A trial that this worker runs. ``number`` counts the trials of the sweep; a retry keeps it.

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from gan_lab.config.values import format_overrides
 from gan_lab.sweeps.sweep_file import Sweep
-from gan_lab.sweeps.trials import ClaimedTrial, Trials
+from gan_lab.sweeps.trials import ClaimedTrial, Trials, name_trial
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_rows
@@ -175,10 +175,10 @@ class Worker:
 
     def run_folder(self, trial_number: int) -> Path:
         """Return the run folder of a trial."""
-        return self.folder / "runs" / Path(self.sweep.experiment).stem / f"trial-{trial_number:04d}"
+        return self.folder / "runs" / Path(self.sweep.experiment).stem / name_trial(trial_number)
 
     def _log_file(self, trial_number: int) -> Path:
-        return self.folder / "logs" / f"trial-{trial_number:04d}.txt"
+        return self.folder / "logs" / f"{name_trial(trial_number)}.txt"
 
     def _report_scores(self, claimed: ClaimedTrial, scores: list[float]) -> bool:
         """Append the trial's new scores to ``scores`` and report them.

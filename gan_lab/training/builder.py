@@ -356,9 +356,16 @@ def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) 
 
 
 def explain_missing_classes(data: GANDataModule) -> list[str]:
-    """Name the classes without validation or test images, if any: no score is about them."""
+    """Name the classes without training, validation or test images, if any.
+
+    A subset of the training images (``data.images``) may miss a class.
+    """
     notes = []
-    for name, split in (("validation", data.validation), ("test", data.test)):
+    for name, split in (
+        ("training", data.train),
+        ("validation", data.validation),
+        ("test", data.test),
+    ):
         if split.labels is None:
             continue
         present = set(np.unique(split.labels).tolist())
@@ -367,9 +374,14 @@ def explain_missing_classes(data: GANDataModule) -> list[str]:
             shown = ", ".join(missing[:MAX_NAMED_CLASSES])
             more = len(missing) - MAX_NAMED_CLASSES
             shown += f" and {more} more" if more > 0 else ""
+            consequence = (
+                "the model does not learn them"
+                if name == "training"
+                else f"scores on the {name} set say nothing about them"
+            )
             notes.append(
                 f"No {name} images of {len(missing)} of {len(data.class_names)} classes ({shown}): "
-                f"scores on the {name} set say nothing about them"
+                f"{consequence}"
             )
     return notes
 

@@ -29,6 +29,8 @@ MAX_EXPORT_CONFIG_BYTES = 20_000_000
 # exports of earlier versions do not list their files: these, and one per network and suffix
 UNLISTED_EXPORT_FILES = (EXPORT_CONFIG, "README.md", "report.html", "samples.png")
 UNLISTED_NETWORK_SUFFIXES = (".safetensors", ".pt2", ".onnx")
+# the folders that a training writes in its run folder
+RUN_SUBFOLDERS = ("checkpoints", "samples", "tensorboard", "wandb")
 # errors of a write that name no file
 NAMELESS_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
@@ -56,6 +58,7 @@ class OutputFiles:
         """
         recorded: dict[Path, dict[str, set[str]]] = {}
         for path in paths:
+            check_outside_of_run(path.parent)
             if not os.path.lexists(path):
                 check_is_folder(path.parent)
             elif path.is_dir():
@@ -99,6 +102,7 @@ class OutputFiles:
             UserError: The folder contains other files, or output that must not be replaced.
         """
         check_is_folder(folder)
+        check_outside_of_run(folder)
         present = list_visible(folder)
         foreign = sorted(present - find_outputs(folder)) if present else []
         if foreign:
@@ -269,6 +273,16 @@ def check_is_folder(folder: Path) -> None:
     if not existing.is_dir():
         kind = "a broken link" if existing.is_symlink() else "a file"
         raise UserError(f"{existing} is {kind}, not a folder. Choose another path")
+
+
+def check_outside_of_run(folder: Path) -> None:
+    """Raise UserError for a folder that a training writes: its files are read as those of the run."""
+    for each in (folder, *folder.parents):
+        run = each.parent
+        if each.name in RUN_SUBFOLDERS and (run / "config.yaml").is_file():
+            is_run = all((run / name).exists() for name in ("checkpoints", "command.txt"))
+            if is_run:
+                raise UserError(f"{folder} belongs to the run {run}. Choose another folder")
 
 
 @contextmanager

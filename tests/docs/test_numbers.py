@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import statistics
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -217,6 +218,38 @@ def test_cost_of_live_page_equals_benchmark() -> None:
         assert cells[1:] == [str(time["cpu_seconds"]) for time in times.values()]
     slowest = max(time["seconds"] for times in measured.values() for time in times.values())
     assert f"up to {slowest:.0f} seconds of" in page
+
+
+def test_restoration_scores_equal_committed_runs() -> None:
+    """The tables of docs/methods/restoration.md have the scores of the runs in docs/results."""
+    path = REPOSITORY / "docs" / "results" / "restoration.json"
+    runs = json.loads(path.read_text(encoding="utf-8"))
+    compared = set()
+    for line in read_page("docs/methods/restoration.md").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|") or cells[0].strip("`") not in runs:
+            continue
+        name = cells[0].strip("`")
+        compared.add(name)
+        score, baseline, gain = (float(cell.removesuffix(" dB")) for cell in cells[2:5])
+        scores = runs[name]["scores"]
+        network, trivial, difference = cells[1].replace("`", "").split(", ")
+        assert score == round(scores[network], 1)
+        assert baseline == round(scores[trivial], 1)
+        assert gain == round(scores[difference], 1)
+        # the network is better than each restoration without one by at least 1 dB
+        assert all(scores[key] >= 1 for key in scores if key.startswith("gain_over_"))
+    assert compared == runs.keys()
+
+
+def test_cpu_seconds_of_commands_equal_benchmark() -> None:
+    """The medians of the committed starts, in the order of the table."""
+    path = REPOSITORY / "benchmarks" / "startup.json"
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    section = read_page("docs/speed.md").partition("## Start\n")[2].partition("\n## ")[0]
+    cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    medians = [f"{statistics.median(seconds):.1f}" for seconds in recorded.values()]
+    assert [cell[1] for cell in cells[2:]] == medians
 
 
 def test_readme_table_equals_table_of_methods() -> None:

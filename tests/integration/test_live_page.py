@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,10 +25,13 @@ from gan_lab.images import save_grid, to_uint8, to_unit
 from gan_lab.inference import identification
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks import graph
+from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.report import embedding, live, run_page
+from gan_lab.report.style_parts import MappingPart
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
+from gan_lab.seeding import Stream
 from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
 from tests.helpers.folders import run_folder
@@ -115,6 +120,12 @@ def pixels(tab: Any, selector: str = "canvas.made") -> np.ndarray:
     return np.array(canvas.evaluate(PIXELS)).reshape(*side, 4)[..., :3]
 
 
+def wall_of(tab: Any) -> list[np.ndarray]:
+    """The sixteen samples, each [28, 28, 3]."""
+    wall = tab.evaluate(f"[...document.querySelectorAll('.wall canvas')].map({PIXELS})")
+    return [np.array(made).reshape(28, 28, 4)[..., :3] for made in wall]
+
+
 def shown(images: Tensor) -> np.ndarray:
     """What a canvas has of an image [1, C, H, W]."""
     return to_uint8(images)[0].expand(3, -1, -1).permute(1, 2, 0).numpy().astype(int)
@@ -149,6 +160,7 @@ def test_each_operation_is_torchs(browser: Any) -> None:
         "aten.permute.default": [(x, [0, 2, 3, 1]), (x, [3, 1, 0, 2])],
         "aten.relu.default": [(x,)],
         "aten.rsqrt.default": [(x.abs() + 0.1,)],
+        "aten.select.int": [(x, 1, 2), (x, -1, -1), (x, 0, 1)],
         "aten.sigmoid.default": [(x,)],
         "aten.slice.Tensor": [(x, 1, 1, 3), (x, 0, 0, 2**63 - 1), (x, 3, -3, -1), (x, 2, 0, 7, 2)],
         "aten.sym_size.int": [(x, 0), (x, 2)],
@@ -228,11 +240,14 @@ def test_the_page_makes_what_the_lab_makes(
         if label:
             tab.locator("button.class").nth(1).click()
             answered(tab)
+        truncation = 1.0
         for first in range(0, SEEDS, 16):
-            wall = tab.evaluate(f"[...document.querySelectorAll('.wall canvas')].map({PIXELS})")
-            for place, made in enumerate(wall):
-                expected = shown(generator(1, label=label, seed=first + place))
-                apart.append(np.abs(np.array(made).reshape(28, 28, 4)[..., :3] - expected))
+            for place, made in enumerate(wall_of(tab)):
+                expected = generator(1, label=label, seed=first + place, truncation=truncation)
+                apart.append(np.abs(made - shown(expected)))
+            if first == 16 and not generator.network.codes:
+                truncation = 0.6
+                tab.locator("#live-truncation").fill("0.6")
             tab.get_by_role("button", name="Sixteen more").click()
             answered(tab)
     assert np.max(apart) <= 1
@@ -316,13 +331,25 @@ def test_a_held_out_image_is_encoded_and_a_drawing_translated(
 
     folder = folders["pix2pix"]
     tab = opened(page_of("pix2pix"))
+    # the held-out input has its ground truth next to it: the third column of the grid
+    tab.locator("button.held-out").nth(1).click()
+    truth = tab.locator("#live-truth img")
+    data = truth.get_attribute("src").partition(",")[2]
+    true_image = np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
+    grid = np.array(Image.open(folder / "samples" / "000000000.png").convert("L"))
+    assert (true_image == grid[32:60, 62:90]).all()
+    assert truth.is_visible()
     tab.get_by_role("button", name="Clear").click()
+    assert not truth.is_visible()
     answered(tab)
     blank = pixels(tab)
     box = tab.locator("#live-input").bounding_box()
     tab.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
     tab.mouse.down()
     tab.mouse.move(box["x"] + box["width"] * 3 / 4, box["y"] + box["height"] / 2, steps=4)
+    # the translation follows while the pen is down
+    answered(tab)
+    assert (pixels(tab) != blank).any()
     tab.mouse.up()
     answered(tab)
     drawn = pixels(tab, "#live-input")
@@ -432,14 +459,105 @@ def test_address_opens_the_same_image_and_command_draws_it(
     context.close()
 
 
+@pytest.fixture(scope="module")
+def stylegan2(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of stylegan2 whose mean of w is not zero."""
+    folder = tmp_path_factory.mktemp("stylegan2") / "x"
+    shutil.copytree(folders["stylegan2"], folder)
+    path = folder / "checkpoints" / "best.ckpt"
+    state = read_checkpoint(path)
+    mean = state["ema"]["generator"]["mapping.w_avg"]
+    mean.copy_(torch.randn(mean.shape, generator=torch.Generator().manual_seed(0)))
+    torch.save(state, path)
+    return folder
+
+
 @needs_chromium
-def test_page_of_stylegan2_has_no_truncation(
-    folders: dict[str, Path], page_of: Callable[[str], Path], browser: Any
-) -> None:
-    """It normalizes z, which the page shortens; the lab moves w."""
-    assert 'id="live-truncation"' in page_of("gan").read_text("utf-8")
-    assert 'id="live-truncation"' not in page_of("stylegan2").read_text("utf-8")
-    model, _ = live.describe_run(Run(folders["stylegan2"]))
+def test_style_sliders_draw_what_the_lab_draws(stylegan2: Path, opened: Any, browser: Any) -> None:
+    """Truncation in W, the styles of a second seed and the noise switch, of 64 seeds."""
+    tab = opened(report.write([stylegan2]))
+    tab.locator("#live-truncation").fill("0.6")
+    tab.locator("#live-second").fill("99")
+    tab.locator("#live-layer").fill("3")
+    generator = load_generator(stylegan2)
+    network: Any = generator.network
+    label = torch.tensor([2])
+    tab.locator("button.class").nth(2).click()
+
+    z = torch.cat([generator.latents(1, seed) for seed in (*range(SEEDS), 99)])
+    ws = network.repeat_w(network.map_latents(z, label.expand(len(z))), 0.6)
+    ws = torch.cat([ws[:, :3], ws[-1:, 3:].expand(len(z), -1, -1)], dim=1)
+    drawn = {noise: network.synthesis(ws, noise).float() for noise in ("const", "none")}
+
+    def mix(seed: int, noise: str) -> Tensor:
+        images: Tensor = drawn[noise][seed : seed + 1]
+        return images
+
+    lab = generator.mix(5, 99, 1, range(3, network.num_ws), 2, truncation=0.6)[3:]
+    assert torch.allclose(lab, mix(5, "const"), atol=1e-5)
+    apart, images = [], {}
+    for first in range(0, SEEDS, 16):
+        noise = "const" if first < 32 else "none"
+        tab.locator("#live-noise").set_checked(noise == "const")
+        answered(tab)
+        for place, made in enumerate(wall_of(tab)):
+            apart.append(np.abs(made - shown(mix(first + place, noise))))
+            images[first + place, noise] = made
+        tab.get_by_role("button", name="Sixteen more").click()
+        answered(tab)
+    assert np.max(apart) <= 1
+    assert np.mean(apart) < 0.3
+    assert np.abs(shown(mix(5, "none")) - shown(mix(5, "const"))).max() > 1
+
+    tab.locator("#live-seed").fill("5")
+    answered(tab)
+    assert not tab.locator("#live-command").is_visible()
+    tab.locator("#live-noise").check()
+    answered(tab)
+    command = shlex.split(tab.text_content("#live-command"))
+    mixed = ["--n", "1", "--mix", "5", "99", "--layers", "3-", "--class", "2"]
+    assert command[3:] == [*mixed, "--truncation", "0.6"]
+    image = pixels(tab)
+    assert (image == images[5, "const"]).all()
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(tab.url)
+    answered(other)
+    assert (pixels(other) == image).all()
+    context.close()
+    # without a second seed the command has the noise
+    tab.locator("#live-second").fill("")
+    tab.locator("#live-noise").uncheck()
+    answered(tab)
+    command = shlex.split(tab.text_content("#live-command"))
+    single = ["--n", "1", "--seed", "5", "--class", "2"]
+    assert command[3:] == [*single, "--truncation", "0.6", "--noise", "none"]
+    assert "noise=none" in tab.url
+    expected_image = generator(1, 2, 5, truncation=0.6, noise="none")
+    assert np.abs(pixels(tab) - shown(expected_image)).max() <= 1
+
+
+@needs_chromium
+def test_embedded_stylegan2_truncates_w(stylegan2: Path, browser: Any) -> None:
+    model, _ = live.describe_run(Run(stylegan2))
+    assert model is not None
+    tab = browser.new_page()
+    tab.add_script_tag(content=embedding.render_script(model))
+    draw = f"""truncation => {{
+        const canvas = document.createElement('canvas');
+        ganLab.draw(canvas, {{ seed: 3, truncation }});
+        return ({PIXELS})(canvas);
+    }}"""
+    for truncation in (1.0, 0.5):
+        made = np.array(tab.evaluate(draw, truncation)).reshape(28, 28, 4)[..., :3]
+        expected = load_generator(stylegan2)(1, 0, 3, truncation=truncation)
+        assert np.abs(made - shown(expected)).max() <= 1
+    tab.close()
+
+
+@needs_chromium
+def test_embedded_codes_refuse_truncation(folders: dict[str, Path], browser: Any) -> None:
+    model, _ = live.describe_run(Run(folders["infogan"]))
     assert model is not None
     tab = browser.new_page()
     tab.add_script_tag(content=embedding.render_script(model))
@@ -448,6 +566,115 @@ def test_page_of_stylegan2_has_no_truncation(
     with pytest.raises(PlaywrightError, match="truncation"):
         tab.evaluate(draw, 0.5)
     tab.close()
+
+
+@needs_chromium
+def test_two_classes_are_mixed(stylegan2: Path, opened: Any) -> None:
+    """As a walk of the lab mixes them; no command draws it, but the address does."""
+    tab = opened(report.write([stylegan2]))
+    tab.locator("#live-seed").fill("3")
+    tab.locator("button.class").nth(4).click()
+    tab.locator("#live-class").select_option("7")
+    tab.locator("#live-blend").fill("0.25")
+    answered(tab)
+    generator = load_generator(stylegan2)
+    weights = torch.zeros(1, 10)
+    weights[0, 4], weights[0, 7] = 0.75, 0.25
+    mixed = generator.images_of(generator.latents(1, 3).float(), weights)
+    assert np.abs(pixels(tab) - shown(mixed)).max() <= 1
+    assert np.abs(shown(mixed) - shown(generator(1, 4, 3))).max() > 1
+    assert not tab.locator("#live-command").is_visible()
+    assert "class=4&class2=7&blend=0.25" in tab.url
+    before = pixels(tab)
+    tab.reload()
+    answered(tab)
+    assert (pixels(tab) == before).all()
+
+
+@needs_chromium
+def test_each_image_of_a_seed_is_reachable(
+    folders: dict[str, Path], page_of: Callable[[str], Path], opened: Any
+) -> None:
+    tab = opened(page_of("cgan"))
+    tab.locator("#live-seed").fill("1")
+    tab.locator("#live-index").fill("63")
+    tab.locator("button.class").nth(4).click()
+    answered(tab)
+    expected = load_generator(folders["cgan"])(64, 4, 1)[63:]
+    assert np.abs(pixels(tab) - shown(expected)).max() <= 1
+    command = shlex.split(tab.text_content("#live-command"))
+    assert command[3:] == ["--n", "64", "--seed", "1", "--class", "4"]
+    assert tab.url.endswith("#live?seed=1&image=63&class=4")
+    before = pixels(tab)
+    tab.reload()
+    answered(tab)
+    assert (pixels(tab) == before).all()
+    # further seeds have one image in the page
+    tab.locator("#live-seed").fill("900")
+    answered(tab)
+    assert tab.locator("#live-index").is_disabled()
+    assert tab.locator("#live-index").input_value() == "0"
+
+
+@needs_chromium
+def test_tile_of_a_grid_opens_in_the_player(
+    folders: dict[str, Path], tmp_path: Path, opened: Any
+) -> None:
+    """By click or by number: the latent of that tile, and its class."""
+    folder = tmp_path / "cgan" / "x"
+    shutil.copytree(folders["cgan"], folder)
+    generator = load_generator(folder)
+    z = generator.network.sample_latents(Stream(0, "samples"), 20, like=torch.empty(0))
+    labels = [3] * 10 + [8] * 10
+    images = generator.images_of(z, torch.tensor(labels))
+    record = {
+        "output": "training grid",
+        "sets": ["generated"],
+        "columns": 10,
+        "tile": [28, 28],
+        "count": 20,
+        "labels": labels,
+    }
+    names = ["three", "eight"]
+    save_grid(images, 10, folder / "samples" / "000000032.png", names, record)
+    tab = opened(report.write([folder]))
+    tab.locator("#live-truncation").fill("0.5")
+    grid = tab.locator("#grid")
+    box, natural = (
+        grid.bounding_box(),
+        grid.evaluate("img => [img.naturalWidth, img.naturalHeight]"),
+    )
+    scale = box["width"] / natural[0]
+    # tile 17, in the second row; captions are at the left
+    left = natural[0] - 10 * 30 - 2
+    grid.click(position={"x": (left + 7 * 30 + 16) * scale, "y": 46 * scale})
+    answered(tab)
+    assert np.abs(pixels(tab) - shown(images[17:18])).max() <= 1
+    assert tab.locator("button.class[aria-pressed=true]").text_content() == "8"
+    assert tab.locator("#grid-tile").input_value() == "18"
+    assert tab.url.endswith("#live?grid=18&class=8")
+    tab.reload()
+    answered(tab)
+    assert np.abs(pixels(tab) - shown(images[17:18])).max() <= 1
+    tab.locator("#grid-tile").fill("3")
+    tab.locator("#grid-open").click()
+    answered(tab)
+    assert np.abs(pixels(tab) - shown(images[2:3])).max() <= 1
+    assert not tab.locator("#live-command").is_visible()
+
+
+def test_trace_binds_the_scaled_weights_of_each_network() -> None:
+    """Scaled weights are constants of a graph, but those of its network, not of the first one."""
+    for seed in range(2):
+        torch.manual_seed(seed)
+        generator = StyleGANGenerator(
+            z_dim=8, shape=(1, 16, 16), w_dim=8, width=4, max_width=8
+        ).eval()
+        traced, tensors = live.trace(MappingPart(generator))
+        z = torch.randn(3, 8)
+        with torch.no_grad():
+            expected = generator.map_latents(z)
+            assert torch.allclose(graph.run_graph(traced, tensors, {"z": z}), expected, atol=1e-5)
 
 
 @needs_chromium

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from gan_lab import cli
+from gan_lab.cli.paths import parse_png
 from gan_lab.config import loading
 from gan_lab.config.schema import leaves
 from gan_lab.data import image_files
@@ -22,6 +23,7 @@ from gan_lab.report import live
 from gan_lab.report.live import describe_run
 from gan_lab.runs.results import read_summary
 from gan_lab.sensitivity import detection
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.output import MANIFEST, find_outputs, list_visible
 from tests.helpers.folders import run_folder
 from tests.helpers.pictures import noise
@@ -370,3 +372,51 @@ def test_samples_among_the_reals_are_not_scored_as_reals(
     assert sum(map(len, reals)) == 12
     fakes = list(ImageSet(made, "fakes", 4, False))
     assert sum(map(len, fakes)) == len(list(made.glob("*.png")))
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["export {gan} --out=", "publish {gan} --to=", "sample {gan} --folder=", "sample {gan} --out=",
+     "import x.pkl --out=", "score a b --weights="],
+)  # fmt: skip
+def test_command_with_an_empty_path_writes_nothing(
+    command: str,
+    runs: dict[str, Path],
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of an unset variable of the shell: it is not the working folder."""
+    monkeypatch.chdir(tmp_path)
+    refused = call(command, tmp_path, runs, capsys, monkeypatch)
+    assert refused.code == 2
+    assert "the path is empty" in " ".join(" ".join(refused.errors).split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", loading.NEVER_EMPTY_KEYS)
+@pytest.mark.parametrize("text", ["", " "])
+def test_load_refuses_empty_paths(key: str, text: str, tmp_path: Path) -> None:
+    """On the command line and in a file."""
+    (tmp_path / "mine.yaml").write_text(f"family: gan\n{key}: '{text}'\n")
+    for name, overrides in (("gan", [f"{key}={text}"]), (str(tmp_path / "mine.yaml"), [])):
+        with pytest.raises(UserError, match=f"^{key}= *is empty. Name a folder"):
+            loading.load(name, overrides)
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [("sample {gan} -n 2 --out", "a.jpg"), ("sample {gan} -n 2 --out", "a.PDF"),
+     ("project {gan} --out", "a.webp"), ("report {gan} --out", "a.pdf"),
+     ("score x y --out", "a.csv")],
+)  # fmt: skip
+def test_command_refuses_the_extension_of_another_format(
+    command: str, path: str, runs: dict[str, Path], tmp_path: Path, capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A PNG named .jpg is read by its name; a version such as v1.2 is no extension."""
+    refused = call(f"{command} {{out}}", tmp_path / path, runs, capsys, monkeypatch)
+    assert refused.code == 2
+    assert " files are written. Name it a." in " ".join(" ".join(refused.errors).split())
+    assert not list(tmp_path.iterdir())
+    assert parse_png(str(tmp_path / "v1.2")).name == "v1.2"

@@ -185,6 +185,30 @@ def test_the_slider_moves_the_picture_by_keyboard(opened: Open, pages: dict[str,
     assert shown() == 1
 
 
+def test_one_slider_moves_the_grids_of_all_runs(browser: Any, tmp_path: Path) -> None:
+    """Each run shows its latest grid at that moment; a run without an earlier one its first."""
+    folders = [written_run(tmp_path / f"cgan{i}", f"run.seed={i}") for i in range(2)]
+    for name in ("000000064.png", "000000192.png"):
+        (folders[1] / "samples" / name).unlink()
+    page = browser.new_page()
+    page.goto(report.write(folders).as_uri())
+    seen = page.locator(".shot-seen")
+    assert seen.all_text_contents() == ["256", "256"]
+    slider = page.locator("#moment")
+    for position, expected in ((1, ["64", "0"]), (3, ["192", "128"]), (0, ["0", "0"])):
+        slider.fill(str(position))
+        assert seen.all_text_contents() == expected
+        for folder, images, picture in zip(
+            folders, expected, page.locator("img.shot").all(), strict=True
+        ):
+            source = picture.get_attribute("src").partition(",")[2]
+            file = folder / "samples" / f"{int(images):09d}.png"
+            assert base64.b64decode(source) == file.read_bytes()
+            assert picture.get_attribute("alt").endswith(f"after {images} images")
+    assert page.text_content("#moment-seen") == "0"
+    page.close()
+
+
 def test_charts_zoom_by_buttons_drag_wheel_and_keyboard(opened: Open) -> None:
     page = opened("run")
     range_ = page.locator("#range")

@@ -103,6 +103,22 @@ def nest(path: Path) -> None:
         packed.writestr("deep/part2.TAR", b"")
 
 
+def repeat_name(path: Path) -> None:
+    with zipfile.ZipFile(pack(path), "a") as packed, pytest.warns(UserWarning, match="Duplicate"):
+        packed.writestr("cat/3.png", b"")
+
+
+def climb_to_name(path: Path) -> None:
+    """Add a name that zipfile shortens to one that the file has."""
+    with zipfile.ZipFile(pack(path), "a") as packed:
+        packed.writestr("../cat/./3.png", b"")
+
+
+def use_file_as_folder(path: Path) -> None:
+    with zipfile.ZipFile(pack(path), "a") as packed:
+        packed.writestr("cat", b"")
+
+
 def write_nothing(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as packed:
         packed.mkdir("cat")
@@ -129,6 +145,9 @@ FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (damage_lzma, "is damaged ("),
     (damage_bzip2, "is damaged ("),
     (nest, "contains only other archives, such as deep/inner.zip. Unpack it"),
+    (repeat_name, "contains two files of the name cat/3.png. Unpack it"),
+    (climb_to_name, "contains two files of the name cat/3.png. Unpack it"),
+    (use_file_as_folder, "contains two files of the name cat. Unpack it"),
     (write_nothing, "contains no files. Copy or download it again"),
     (inflate, "would unpack to 0.0 GB. The limit is 100 times its size, or 0.0 GB. Unpack it"),
     (tar, "is a tar archive, not a zip file. Unpack it yourself"),
@@ -276,3 +295,13 @@ def test_damaged_tar_file_is_one_line(compression: str, tmp_path: Path) -> None:
     path.write_bytes(damaged)
     assert archives.unpack(path, tmp_path / "new").startswith(f"{path} is damaged (")
     assert not (tmp_path / "new").exists()
+
+
+def test_zip_with_a_name_too_long_for_the_disk_is_named(tmp_path: Path, cache: Path) -> None:
+    """The disk is not at fault, and nothing remains."""
+    path = pack(tmp_path / "photos.zip")
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr("a" * 300, b"")
+    with pytest.raises(UserError, match=r"contains a name that is too long.* Unpack it yourself"):
+        layouts.resolve_root(str(path))
+    assert not [found for found in cache.rglob("*") if not found.name.endswith(".lock")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -123,6 +124,8 @@ def test_an_unknown_experiment_is_answered_with_the_nearest_and_all_there_are() 
             "- family\n- gan\n",
             "mine.yaml: not a mapping such as 'family: gan': [family, gan]",
         ),
+        ("", "mine.yaml is empty. Write at least the family"),
+        ("# only a comment\n", "mine.yaml is empty. Write at least the family"),
         ("family: [gan\n", "mine.yaml: line 2: expected ',' or ']', but got"),
         ("family: gan\nfamily: cgan\n", "line 2: duplicate key: family"),
         ("data: {size: 8}\ndata.size: 9\n", "mine.yaml: duplicate key: data.size"),
@@ -147,6 +150,21 @@ def test_a_file_that_cannot_be_meant_is_answered_in_one_line(
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         load(written(text))  # type: ignore[operator]
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("folder.yaml", "folder.yaml is no file. Name a .yaml file"), ("pipe.yaml", "pipe.yaml is no file"),
+     ("a.json", "a.json is not the path of a .yaml file"), ("a.yaml/", "a.yaml/ is not the path")],
+)  # fmt: skip
+def test_path_that_is_no_experiment_file_is_named(name: str, message: str, tmp_path: Path) -> None:
+    """It exists, so it is neither missing nor an unknown experiment."""
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for each in ("a.json", "a.yaml"):
+        (tmp_path / each).write_text("family: gan")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(f"{tmp_path}/{name}")
 
 
 def test_words_override_the_file_and_the_file_the_defaults(written: object) -> None:

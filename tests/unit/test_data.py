@@ -315,6 +315,10 @@ def test_class_without_held_out_images_is_named(test_labels: list[int]) -> None:
     ]
     complete = replace(decoded, test_labels=labels)
     assert explain_missing_classes(GANDataModule(complete, DataConfig(size=8), seed=0)) == []
+    # a subset of the training images
+    (note,) = explain_missing_classes(GANDataModule(complete, DataConfig(size=8, images=2), seed=0))
+    assert note.startswith("No training images of 1 of 3 classes (")
+    assert note.endswith("): the model does not learn them")
 
 
 @pytest.mark.parametrize("names", [("a", "a\nb"), ("a", "a"), ("a", "\x1b")])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import folder
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
+from gan_lab.utils.errors import UserError
 from tests.helpers.pictures import every_fault, every_mode, flat
 from tests.helpers.processes import train
 
@@ -187,14 +190,17 @@ def photo(path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "size", "shape"),
+    ("make", "size", "shape", "family"),
     [
-        (gray_files, "16", (1, 16, 16)),
-        (deep_files, "16", (1, 16, 16)),
-        (wide_photos, "16x24", (3, 16, 24)),
+        *((gray_files, "16", (1, 16, 16), family) for family in ("dcgan", "gan", "sngan", "r3gan")),
+        *(
+            (wide_photos, "16x24", (3, 16, 24), family)
+            for family in ("dcgan", "gan", "sngan", "r3gan")
+        ),
+        # once decoded, deep images are gray ones
+        (deep_files, "16", (1, 16, 16), "dcgan"),
     ],
 )
-@pytest.mark.parametrize("family", ["dcgan", "gan", "sngan", "r3gan"])
 def test_gray_deep_and_wide_images_train_two_steps_and_samples_are_like_them(
     make: Callable[[Path, int], None],
     size: str,
@@ -277,3 +283,94 @@ def test_classes_below_the_only_folder_are_named(inside: str, tmp_path: Path) ->
         served = datasets.load(cfg(tmp_path), 0)
     assert served.class_names == []
     assert datasets.load(cfg(tmp_path / inside), 0).class_names == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Cat", "cat"), ("cat", "cat "), ("cat.", "cat"), ("01", "1"), ("é", "e\N{COMBINING ACUTE ACCENT}"),
+     ("ﬁr", "fir")],
+)  # fmt: skip
+def test_class_names_that_hardly_differ_are_named(names: tuple[str, str], tmp_path: Path) -> None:
+    """Two classes that look like one are a warning, and classes that differ are none."""
+    for i in range(4):
+        for j, name in enumerate((*names, "dog", "0", "00 a")):
+            flat(tmp_path / name / f"{i}.png", (i + 10 * j,) * 3)
+    with pytest.warns(UserWarning, match="hardly differ") as seen:
+        datasets.load(cfg(tmp_path), 0)
+    ((text),) = [str(each.message) for each in seen]
+    assert text.startswith(f"the class names {', '.join(map(repr, sorted(names)))} hardly differ")
+
+
+@pytest.mark.parametrize("kind", ["copy", "hard link", "other compression"])
+def test_image_in_two_classes_is_counted(kind: str, tmp_path: Path) -> None:
+    """Its label is a contradiction, whatever the second file is."""
+    for i in range(6):
+        flat(tmp_path / "cat" / f"{i}.png", (i,) * 3)
+        flat(tmp_path / "dog" / f"{i}.png", (100 + i,) * 3)
+    assert "class" not in folder.decode(cfg(tmp_path)).about.partition("2 classes")[2]
+    for i in (2, 4):
+        first, second = tmp_path / "cat" / f"{i}.png", tmp_path / "dog" / f"x{i}.png"
+        if kind == "copy":
+            second.write_bytes(first.read_bytes())
+        elif kind == "hard link":
+            second.hardlink_to(first)
+        else:
+            flat(second.with_suffix(".bmp"), (i,) * 3)
+    assert "; 2 images are in more than one class;" in folder.decode(cfg(tmp_path)).about
+
+
+def test_folders_of_systems_are_no_classes(tmp_path: Path) -> None:
+    """Thumbnails and trash of storage devices and operating systems, in any case."""
+    for name in ("cat", "dog", "@eaDir", "$RECYCLE.BIN", "lost+found", "#Recycle", "__macosx"):
+        for i in range(4):
+            flat(tmp_path / name / f"{i}.png", (i,) * 3)
+        flat(tmp_path / "cat" / name / "x.png", (9,) * 3)
+    made = folder.decode(cfg(tmp_path))
+    assert list(made.class_names) == ["cat", "dog"]
+    assert made.files.used == 10
+    assert "10 hidden folders" in made.about
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
+def test_first_of_several_frames_is_reported(suffix: str, tmp_path: Path) -> None:
+    """The other frames of an animation, or pages of a scan, are not trained on."""
+    for i in range(6):
+        frames = [Image.new("RGB", (8, 8), (40 * i + each, 9, 9)) for each in range(3)]
+        rest = frames[1:] if i < 5 else []
+        frames[0].save(tmp_path / f"{i}{suffix}", save_all=True, append_images=rest, lossless=True)
+    about = folder.decode(cfg(tmp_path)).about
+    assert "5 with several frames or pages, of which the first is used" in about
+
+
+def write_deep_color(path: Path, highest: int, samples: int) -> None:
+    """Write a PNG file of 8x8 colors with 16 bits per channel; the last of 4 samples is alpha."""
+    values = np.linspace(0, highest, 8 * 8 * samples).astype(">u2").reshape(8, 8, samples)
+    if samples == 4:
+        values[..., 3] = 65535
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 8, 8, 16, {3: 2, 4: 6}[samples], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+
+@pytest.mark.parametrize("samples", [3, 4])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_colors_of_16_bits_are_reported_or_refused(bits: int, samples: int, tmp_path: Path) -> None:
+    """Of a camera of 12 bits, the upper 8 of 16 bits would be black."""
+    for i in range(6):
+        write_deep_color(tmp_path / f"{i}.png", 2**bits - 1 - i, samples)
+    if bits < 16:
+        with pytest.raises(UserError, match=f"6 color images .* only {bits}. .* Save the images"):
+            folder.decode(cfg(tmp_path))
+    else:
+        assert "6 in color with 16 bits" in folder.decode(cfg(tmp_path)).about
+
+
+def test_root_that_is_a_device_is_no_folder() -> None:
+    """It exists."""
+    with pytest.raises(UserError, match=r"data.root=/dev/null is no regular file. Set it to"):
+        folder.decode(cfg(Path("/dev/null")))

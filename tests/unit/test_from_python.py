@@ -416,3 +416,13 @@ def test_test_images_that_are_training_images_are_reported() -> None:
     images = [rng.integers(256, size=(8, 8), dtype=np.uint8) for _ in range(12)]
     made = from_python.decode_dataset(images, DataConfig(size=8), test=images[:5])
     assert made.about.endswith("; 5 of 5 held-out images are exact copies of training images")
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_masked_arrays_are_refused(as_list: bool) -> None:
+    """Their mask would be ignored; one that masks nothing is an array."""
+    pixels = np.ma.masked_array(np.zeros((6, 8, 8, 3), np.uint8), mask=False)
+    datasets.load(DataConfig(size=8), 0, dataset=pixels)
+    pixels[3, 0, 0] = np.ma.masked
+    with pytest.raises(UserError, match="item 3 is a masked array, whose mask would be ignored"):
+        datasets.load(DataConfig(size=8), 0, dataset=[*pixels] if as_list else pixels)

@@ -15,6 +15,8 @@ from gan_lab.training.callbacks.grid_schedule import GridSchedule
 from gan_lab.training.callbacks.live_page import LivePage
 from gan_lab.training.callbacks.sample_grids import SampleGrids
 
+pytestmark = pytest.mark.usefixtures("grids_by_the_clock")
+
 
 def draw(
     schedule: GridSchedule, iterations: int, iteration_s: float, cost_s: float = 0.0, begin: int = 0

@@ -253,6 +253,10 @@ def test_a_folder_says_that_its_metadata_are_not_read(tmp_path: Path) -> None:
 
 
 METADATA = {
+    "file_name;label\n00.png;cat\n": r"row 1 .*file_name;label\). Separate the columns by commas",
+    "file_name\tlabel\n00.png\tcat\n": r"row 1 has no file_name .*. Separate the columns by commas",
+    "File_Name,label\n00.png,cat\n": "Rename the column File_Name to file_name",
+    'file_name,label\n"00.png,cat\n': "unexpected end of data. Check its quotation marks",
     "name,label\n00.png,cat\n": r"row 1 has no file_name \(columns: name, label\)",
     "file_name,label\n00.png,cat\n00.png,dog\n": "00.png is listed twice",
     "file_name,label\n00.png,cat\n99.png,dog\n": "files listed in the metadata are missing: 99.png. Add them",
@@ -268,6 +272,38 @@ def test_wrong_metadata_are_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text(text)
     with pytest.raises(UserError, match=METADATA[text]):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"file_name": "00.png"}\n{bad\n', "line 2 is no JSON. Write one object per line"),
+     ('[{"file_name": "00.png"}]', "row 1 has no file_name and is no JSON object. Write one")],
+)  # fmt: skip
+def test_wrong_json_metadata_are_refused_by_line(text: str, message: str, tmp_path: Path) -> None:
+    """A list in one line is JSON, but not what the loaders of image folders read."""
+    image_folder(tmp_path, [{"label": "cat"}] * 4)
+    (tmp_path / "metadata.csv").unlink()
+    (tmp_path / "metadata.jsonl").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "separator", "prefix"),
+    [
+        ("file_name, label", ", ", ""),
+        ("file_name ,label ", " ,", ""),
+        ("file_name,label", ",", ".\\"),
+    ],
+)
+def test_metadata_of_spreadsheets_are_read(
+    header: str, separator: str, prefix: str, tmp_path: Path
+) -> None:
+    """Spaces around commas are no part of labels; Windows writes backslashes in paths."""
+    image_folder(tmp_path, [{"label": text} for text in TEXTS])
+    lines = [f"{prefix}{i:02}.png{separator}{text}" for i, text in enumerate(TEXTS)]
+    (tmp_path / "metadata.csv").write_text("\n".join([header, *lines]))
+    check_labels(load(tmp_path))
 
 
 def test_wrong_folders_are_refused_by_name(tmp_path: Path) -> None:

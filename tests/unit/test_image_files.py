@@ -181,6 +181,26 @@ def test_every_fault_is_refused_with_its_name_and_reason(tmp_path: Path) -> None
         assert len(str(seen.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"\0\0\0\x18ftypheic", "a HEIC image: convert it"),
+        (b"\xff\x0a", "an image in a format that Pillow does not read: convert it"),
+        (b"  <!DOCTYPE html><html>", "a web page, not an image: download it again"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"other", "cannot identify image file"),
+    ],
+)
+def test_file_with_the_ending_of_an_image_is_described(
+    content: bytes, reason: str, tmp_path: Path
+) -> None:
+    """The reason says what the file is, and what to do."""
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(UnreadableError, match=re.escape(f"a.jpg: {reason}")):
+        image_reader.read_image(tmp_path / "a.jpg")
+
+
 def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Path) -> None:
     flat(tmp_path / "a.png", 0, size=(4, 9))
     flat(tmp_path / "b.png", 0, size=(8, 7))

@@ -286,3 +286,19 @@ def test_write_denied_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         OutputFiles().write(Path("new/a.txt")),
     ):
         pass
+
+
+@pytest.mark.parametrize("inside", ["samples", "checkpoints", "samples/mine", "wandb/latest"])
+def test_folders_of_a_run_take_no_output(inside: str, tmp_path: Path) -> None:
+    """Images in them would be read as grids of the training. A folder of that name may be any."""
+    files = OutputFiles(overwrite=True)
+    files.check(tmp_path / inside / "1.png")
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("config.yaml", "command.txt"):
+        (tmp_path / name).touch()
+    before = snapshot(tmp_path)
+    for check in (files.check_folder, lambda folder: files.check(folder / "1.png")):
+        with pytest.raises(UserError, match="belongs to the run"):
+            check(tmp_path / inside)
+    files.check(tmp_path / "1.png")
+    assert snapshot(tmp_path) == before

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gan_lab.config.plain_yaml import Scalar, resolve
+from gan_lab.config.plain_yaml import Scalar, read, resolve
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # fmt: skip
@@ -27,3 +27,22 @@ def test_scalar_copy_keeps_its_quotation_marks(duplicate: Any, plain: bool) -> N
 def test_resolve_converts_by_the_documented_forms(text: str, value: Any) -> None:
     """Hexadecimal and octal numbers stay text, and a bare inf is a number."""
     assert resolve(Scalar(text, plain=True)) == value
+
+
+def test_read_refuses_aliases_that_expand_without_end() -> None:
+    """Nine aliases of nine aliases of ... would fill the memory. A few aliases are fine."""
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    with pytest.raises(ValueError, match="the aliases expand to more than 100,000 values"):
+        read("\n".join([*lines, "last: *a11"]))
+    assert read("a: &a [x, y]\nb: [*a, *a]") == {"a": ["x", "y"], "b": [["x", "y"], ["x", "y"]]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a:\n\tb: 1", "line 2: a tab. Indent"), ("a: 1\n---\nb: 1", "Remove the line ---")],
+)
+def test_read_says_what_to_do(text: str, message: str) -> None:
+    """The messages of the parser only name what it found."""
+    with pytest.raises(ValueError, match=message):
+        read(text)

@@ -234,8 +234,10 @@ def test_a_folder_without_images_is_answered_with_what_it_holds(unet: Path, tmp_
         (tmp_path / name).write_text("")
     with pytest.raises(ValueError, match=r"no images in .* \(found: 2 \.txt, 1 \.pdf\)"):
         translation.translate(unet, tmp_path, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"no images in .*nowhere \(found: no files\)"):
+    with pytest.raises(ValueError, match=r"nowhere does not exist\. Pass an image"):
         translation.translate(unet, tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"no image was translated: .*a\.txt: the file is empty"):
+        translation.translate(unet, tmp_path / "a.txt", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

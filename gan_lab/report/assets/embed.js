@@ -4,13 +4,14 @@ const network = (name) => opened[name] ??= engine.open(model.networks[name]);
 const [, height, width] = model.networks.generator.shape;
 const classes = model.classes ?? [];
 const latents = model.z ? engine.floats(model.z, false) : null;
+const mean = model.styles ? engine.floats(model.styles.mean, false) : null;
 
 // Draw the first image of `gan-lab sample --seed SEED --class LABEL` on a canvas. A label is a name, or an index from 0.
 function draw(canvas, { seed = 0, label = 0, truncation = 1 } = {}) {
   if (!latents) throw new Error("this network translates images: use ganLab.translate");
   if (!(Number.isInteger(seed) && seed >= 0 && seed < model.seeds)) throw new Error(`seed ${seed} is out of range: it must be from 0 to ${model.seeds - 1}`);
   if (truncation !== 1 && !model.truncates) throw new Error(`truncation ${truncation} does not apply to this network in a page: omit it`);
-  const size = latents.length / model.seeds, z = latents.slice(seed * size, (seed + 1) * size).map((x) => truncation * x);
+  const size = latents.length / model.seeds, z = latents.slice(seed * size, (seed + 1) * size).map((x) => mean ? x : truncation * x);
   const inputs = { z: engine.tensor([1, size], z) };
   if (classes.length) {
     const index = classes.includes(String(label)) ? classes.indexOf(String(label)) : label;
@@ -18,7 +19,9 @@ function draw(canvas, { seed = 0, label = 0, truncation = 1 } = {}) {
     inputs.y = engine.tensor([1, classes.length]);
     inputs.y.data[index] = 1;
   }
-  engine.show(canvas, engine.run(network("generator"), inputs));
+  if (!mean) return engine.show(canvas, engine.run(network("generator"), inputs));
+  const ws = engine.layerStyles(engine.run(network("mapping"), inputs).data, mean, model.styles.layers, truncation);
+  engine.show(canvas, engine.run(network("generator"), { ws, noise: engine.tensor([1, 1, 1, 1], [1]) }));
 }
 
 // The largest center crop of an image at a size.

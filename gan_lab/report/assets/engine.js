@@ -230,6 +230,13 @@ const engine = (() => {
     return out;
   }
 
+  // One element of a side.
+  function select(x, side, index) {
+    const at = side < 0 ? side + x.shape.length : side, first = index < 0 ? index + x.shape[at] : index;
+    const { shape, data } = slice(x, at, first, first + 1);
+    return tensor(shape.toSpliced(at, 1), data);
+  }
+
   const operations = {
     "aten.add.Tensor": (a, b) => together(a, b, (x, y) => x + y),
     "aten.addcmul.default": (a, b, c) => together(a, together(b, c, (x, y) => x * y), (x, y) => x + y),
@@ -248,6 +255,7 @@ const engine = (() => {
     "aten.permute.default": permute,
     "aten.relu.default": (x) => each(x, (value) => Math.max(0, value)),
     "aten.rsqrt.default": (x) => each(x, (value) => 1 / Math.sqrt(value)),
+    "aten.select.int": select,
     "aten.sigmoid.default": (x) => each(x, (value) => 1 / (1 + Math.exp(-value))),
     "aten.slice.Tensor": slice,
     "aten.sym_size.int": (x, side) => x.shape[side],
@@ -286,6 +294,16 @@ const engine = (() => {
     const value = (arg) => Array.isArray(arg) ? arg.map(value) : arg && arg.ref ? values[arg.ref] : arg ?? undefined;
     for (const { op, out, args } of graph.steps) values[out] = operations[op](...args.map(value));
     return values[graph.output];
+  }
+
+  // The w of each layer of StyleGAN2, [1, layers, W]: from a layer on that of another latent; all moved towards their mean.
+  function layerStyles(w, mean, layers, truncation = 1, other = w, from = layers) {
+    const size = w.length, ws = tensor([1, layers, size]);
+    for (let layer = 0; layer < layers; layer++) {
+      const own = layer < from ? w : other;
+      for (let i = 0; i < size; i++) ws.data[layer * size + i] = mean[i] + truncation * (own[i] - mean[i]);
+    }
+    return ws;
   }
 
   const pen = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
@@ -343,7 +361,7 @@ const engine = (() => {
     return out;
   }
 
-  return { open, run, floats, operations, tensor, pen, show, read, enlarge };
+  return { open, run, floats, operations, tensor, layerStyles, pen, show, read, enlarge };
 })();
 
 if (typeof document === "undefined") { // In the worker, the same script runs without a document.

@@ -77,10 +77,18 @@
     for (const model of models) {
       const drawn = engine.floats(model.z, false);
       const size = drawn.length / model.seeds;
-      model.latent = (seed) => drawn.slice(seed * size, (seed + 1) * size);
+      const more = engine.floats(model.images.z, false), { count } = model.images;
+      // Image 0 of a seed; further images of the first seeds.
+      model.latent = (seed, image = 0) => image ? more.slice((seed * count + image) * size, (seed * count + image + 1) * size) : drawn.slice(seed * size, (seed + 1) * size);
+      if (model.styles) model.mean = engine.floats(model.styles.mean, false);
     }
     const seed = one("live-seed"), seeds = Number(seed.max) + 1, sliders = all("input.direction"), way = one("live-way"), walk = one("live-walk"), truncation = one("live-truncation");
-    const state = { label: 0, base: models.map((model) => model.latent(0)), ends: [null, null] };
+    const index = one("live-index"), images = Math.min(...models.map((model) => model.images.seeds));
+    const second = one("live-second"), layer = one("live-layer"), noise = one("live-noise"), otherClass = one("live-class"), blend = one("live-blend");
+    // The fixed latents of the sample grids; only a page of one run has them.
+    const { grid } = models[0], tiles = grid ? engine.floats(grid.z, false) : null;
+    const tile = (number) => tiles.slice(number * tiles.length / grid.count, (number + 1) * tiles.length / grid.count);
+    const state = { grid: null, label: 0, base: models.map((model) => model.latent(0)), ends: [null, null] };
 
     // Interpolate between two latents: spherically, or linearly if the prior is not Gaussian.
     function between(a, b, t, straight) {
@@ -95,22 +103,40 @@
       sliders.forEach((slider, k) => (models[index].directions[k] ?? []).forEach((x, i) => { z[i] += Number(slider.value) * x; }));
       return z;
     }
-    function make(index, latent) {
-      const z = latent.map((value) => Number(truncation?.value ?? 1) * value);
-      const { classes } = models[index], inputs = { z: engine.tensor([1, z.length], z) };
-      if (classes.length) {
-        inputs.y = engine.tensor([1, classes.length]);
-        inputs.y.data[Math.min(state.label, classes.length - 1)] = 1;
-      }
-      return run(index, "generator", inputs);
+    const isBlended = () => Number(blend?.value ?? 0) > 0 && Number(otherClass.value) !== state.label;
+    const isMixed = () => Boolean(second && second.value !== "" && second.checkValidity());
+    async function make(index, latent) {
+      const { classes, styles, mean } = models[index], share = Number(truncation?.value ?? 1);
+      const inputs = (z) => {
+        const given = { z: engine.tensor([1, z.length], z) };
+        if (classes.length) {
+          const part = isBlended() ? Number(blend.value) : 0, last = classes.length - 1;
+          given.y = engine.tensor([1, classes.length]);
+          given.y.data[Math.min(state.label, last)] += 1 - part;
+          if (part) given.y.data[Math.min(Number(otherClass.value), last)] += part;
+        }
+        return given;
+      };
+      if (!styles) return run(index, "generator", inputs(latent.map((value) => share * value)));
+      const w = (await run(index, "mapping", inputs(latent))).data;
+      const other = isMixed() ? (await run(index, "mapping", inputs(models[index].latent(Number(second.value))))).data : w;
+      const ws = engine.layerStyles(w, mean, styles.layers, share, other, Number(layer?.value ?? styles.layers));
+      return run(index, "generator", { ws, noise: engine.tensor([1, 1, 1, 1], Float32Array.of(noise?.checked === false ? 0 : 1)) });
     }
     const canvases = all("canvas.made");
     const draw = coalesced(async () => {
       for (const [index, canvas] of canvases.entries()) show(canvas, await make(index, steered(index)));
       describe();
     });
-    function place(bases) {
+    // Only the first seeds have more than one image in the page.
+    function limit() {
+      index.disabled = seed.value === "" || Number(seed.value) >= images;
+      if (index.disabled) index.value = 0;
+    }
+    function place(bases, number = null) {
       state.base = bases;
+      state.grid = number;
+      limit();
       draw();
     }
     // An image between seeds, or of a held-out image, has no seed.
@@ -124,8 +150,20 @@
       if (seed.value === "" || !seed.checkValidity()) return;
       stop();
       level();
-      place(models.map((model) => model.latent(Number(seed.value))));
+      limit();
+      place(models.map((model) => model.latent(Number(seed.value), Number(index.value))));
     });
+    index.addEventListener("input", () => {
+      if (index.value === "" || !index.checkValidity()) return;
+      stop();
+      level();
+      place(models.map((model) => model.latent(Number(seed.value), Number(index.value))));
+    });
+    for (const control of [second, layer, noise, otherClass, blend]) control?.addEventListener("input", () => { tell(); draw(); fill(); });
+    // Show the number of the first layer of the second seed.
+    function tell() {
+      if (layer) one("live-layer-value").textContent = layer.value;
+    }
     sliders.forEach((slider) => slider.addEventListener("input", draw));
     truncation?.addEventListener("input", () => { draw(); fill(); });
     one("live-zero").addEventListener("click", () => { level(); draw(); });
@@ -157,7 +195,7 @@
       share += 0.025;
       const next = (from + 1) % seeds;
       placeBetween(models.map((model) => between(model.latent(from), model.latent(next), Math.min(1, share), model.straight)));
-      if (share >= 1) { share = 0; seed.value = next; }
+      if (share >= 1) { share = 0; seed.value = next; limit(); }
     }
     function stop() {
       clearInterval(timer);
@@ -216,27 +254,49 @@
     const quote = (text) => /^[\w.,=+-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`;
     const isMoved = () => sliders.some((slider) => Number(slider.value) !== 0);
     const settings = () => ({ seed: seed.value === "" ? null : Number(seed.value), truncation: Number(truncation?.value ?? 1), ...(models[0].classes.length ? { class: models[0].classes[state.label] } : {}) });
+    // Why no command draws the image; empty if one does.
+    function whyNoCommand() {
+      if (state.grid !== null) return "it has a latent of the training's sample grids";
+      if (seed.value === "") return "it is between seeds, or of a held-out image";
+      if (isMoved()) return "it is moved along a direction";
+      if (isBlended()) return "it is between two classes";
+      if (isMixed() && (Number(index.value) || noise.checked === false)) return "mixed styles have image 0 of each seed, and noise";
+      return "";
+    }
+    // The options of the command that draws the image.
+    function options() {
+      const { seed: number, truncation: share, class: label } = settings(), image = Number(index.value);
+      const chosen = isMixed() ? ["--n 1", `--mix ${number} ${second.value}`, `--layers ${layer.value}-`] : [`--n ${image + 1}`, `--seed ${number}`];
+      if (label !== undefined) chosen.push(`--class ${quote(label)}`);
+      if (share !== 1) chosen.push(`--truncation ${share}`);
+      if (noise?.checked === false) chosen.push("--noise none");
+      return chosen.join(" ");
+    }
     let used = false;
     section.addEventListener("input", () => { used = true; }, true);
     section.addEventListener("click", () => { used = true; }, true);
     function describe() {
-      const { seed: number, truncation: share, class: label } = settings();
-      const isCommand = number !== null && !isMoved();
+      const { seed: number, truncation: share } = settings(), reason = whyNoCommand();
       if (command) {
-        command.textContent = isCommand ? `${command.dataset.command} --seed ${number}${label === undefined ? "" : ` --class ${quote(label)}`}${share === 1 ? "" : ` --truncation ${share}`}` : "";
-        command.closest(".line").hidden = !isCommand;
-        about.textContent = isCommand ? "The command that draws this image" : "No command draws this image: it is between seeds, or moved along a direction";
+        command.textContent = reason ? "" : `${command.dataset.command} ${options()}`;
+        command.closest(".line").hidden = reason !== "";
+        about.textContent = reason ? `No command draws this image: ${reason}` : isMixed() ? "The command that draws this image, at the lower right"
+          : Number(index.value) ? "The command that draws this image as its last one" : "The command that draws this image";
       }
       if (!used) return;
       // An image between seeds has no address; one of another section stays.
-      if (number === null) {
+      if (number === null && state.grid === null) {
         if (location.hash.startsWith("#live?")) address(location.pathname + location.search);
         return;
       }
       const shared = new URLSearchParams();
-      shared.set("seed", number);
+      if (state.grid === null) shared.set("seed", number); else shared.set("grid", state.grid + 1);
+      if (Number(index.value)) shared.set("image", index.value);
       if (classes.length) shared.set("class", state.label);
+      if (isBlended()) { shared.set("class2", otherClass.value); shared.set("blend", blend.value); }
       if (share !== 1) shared.set("truncation", share);
+      if (isMixed()) { shared.set("second", second.value); shared.set("layer", layer.value); }
+      if (noise?.checked === false) shared.set("noise", "none");
       sliders.forEach((slider, k) => { if (Number(slider.value)) shared.set(`d${k + 1}`, slider.value); });
       address(`#live?${shared}`);
     }
@@ -244,15 +304,33 @@
     function address(url) {
       try { history.replaceState(history.state, "", url); } catch { /* The address stays as it is. */ }
     }
+    function setClass(text) {
+      if (text !== null && otherClass.options[text]) otherClass.value = text;
+    }
     function restore() {
       if (!location.hash.startsWith("#live?")) return;
       const shared = new URLSearchParams(location.hash.slice("#live?".length)), number = Number(shared.get("seed") ?? 0), label = Number(shared.get("class") ?? 0);
-      if (Number.isInteger(number) && number >= 0 && number < seeds) { seed.value = number; state.base = models.map((model) => model.latent(number)); }
+      const chosen = Number(shared.get("grid") ?? 0) - 1, image = Number(shared.get("image") ?? 0);
+      const isTile = grid && Number.isInteger(chosen) && chosen >= 0 && chosen < grid.count;
+      if (isTile) {
+        seed.value = "";
+        Object.assign(state, { base: [tile(chosen)], grid: chosen });
+        limit();
+      } else if (Number.isInteger(number) && number >= 0 && number < seeds) {
+        seed.value = number;
+        limit();
+        index.value = !index.disabled && Number.isInteger(image) && image >= 0 && image <= Number(index.max) ? image : 0;
+        Object.assign(state, { base: models.map((model) => model.latent(number, Number(index.value))), grid: null });
+      }
       if (classes[label]) { state.label = label; press(classes, classes[label]); }
       if (truncation) truncation.value = shared.get("truncation") ?? 1;
+      if (blend) { blend.value = shared.get("blend") ?? 0; setClass(shared.get("class2")); }
+      if (second) { second.value = shared.get("second") ?? ""; layer.value = shared.get("layer") ?? layer.defaultValue; noise.checked = shared.get("noise") !== "none"; }
+      tell();
       sliders.forEach((slider, k) => { slider.value = shared.get(`d${k + 1}`) ?? 0; });
       section.scrollIntoView();
     }
+    limit();
     restore();
     // A link to another section stays in the address, which drawing would replace.
     addEventListener("hashchange", () => {
@@ -263,7 +341,12 @@
     });
     save?.addEventListener("click", async () => {
       const { seed: number, ...others } = settings(), record = { output: "page image", ...models[0].record, ...others };
-      if (number !== null && !isMoved()) record.seed = number;
+      if (!whyNoCommand()) {
+        record.seed = number;
+        if (Number(index.value)) record.index = Number(index.value);
+        if (isMixed()) Object.assign(record, { second: Number(second.value), layers: `${layer.value}-` });
+        if (noise?.checked === false) record.noise = "none";
+      }
       const blob = await new Promise((done) => canvases[0].toBlob(done, "image/png"));
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([withText(new Uint8Array(await blob.arrayBuffer()), "gan-lab", JSON.stringify(record))], { type: "image/png" }));
@@ -275,7 +358,8 @@
     const plain = (latents) => latents && latents.map((z) => [...z]);
     keep("latents", () => ({
       seed: seed.value, label: state.label, base: plain(state.base), ends: state.ends.map(plain), way: way.value,
-      directions: sliders.map((slider) => slider.value), truncation: truncation?.value, first, walk: timer && { from, share },
+      directions: sliders.map((slider) => slider.value), truncation: truncation?.value, first, grid: state.grid, index: index.value,
+      second: second?.value, layer: layer?.value, noise: noise?.checked, otherClass: otherClass?.value, blend: blend?.value, walk: timer && { from, share },
     }), (saved) => {
       state.label = saved.label;
       press(classes, classes[saved.label]);
@@ -286,13 +370,47 @@
       way.value = saved.way;
       sliders.forEach((slider, k) => { slider.value = saved.directions[k] ?? 0; });
       if (truncation) truncation.value = saved.truncation ?? 1;
+      if (second) { second.value = saved.second ?? ""; layer.value = saved.layer ?? layer.value; noise.checked = saved.noise ?? true; }
+      if (blend) { otherClass.value = saved.otherClass ?? otherClass.value; blend.value = saved.blend ?? 0; }
+      tell();
       seed.value = saved.seed;
+      state.grid = saved.grid ?? null;
+      limit();
+      if (!index.disabled) index.value = saved.index ?? 0;
       first = saved.first;
       if (saved.walk && !still.matches) {
         walk.click();
         ({ from, share } = saved.walk);
       }
     });
+    // A tile of the sample grid opens its latent and class, with all other controls at their defaults.
+    function openTile(number) {
+      stop();
+      level();
+      if (truncation) truncation.value = 1;
+      if (second) { second.value = ""; noise.checked = true; }
+      if (blend) blend.value = 0;
+      if (classes.length) { state.label = grid.labels[number]; press(classes, classes[state.label]); }
+      seed.value = "";
+      used = true;
+      place([tile(number)], number);
+      fill();
+      section.scrollIntoView();
+    }
+    const picture = one("grid"), chosen = one("grid-tile");
+    if (grid && chosen) {
+      one("grid-open").addEventListener("click", () => { if (chosen.value !== "" && chosen.checkValidity()) openTile(Number(chosen.value) - 1); });
+      picture.classList.add("opens");
+      picture.addEventListener("click", (event) => {
+        const box = picture.getBoundingClientRect(), { padding, columns, tile: [height, width] } = grid;
+        const column = Math.floor(((event.clientX - box.left) / box.width * grid.width - grid.left) / (width + padding));
+        const row = Math.floor((event.clientY - box.top) / box.height * grid.height / (height + padding));
+        const number = row * columns + column;
+        if (column < 0 || column >= columns || row < 0 || number >= grid.count) return;
+        chosen.value = number + 1;
+        openTile(number);
+      });
+    }
     draw();
     fill();
   }
@@ -325,7 +443,15 @@
       brush.imageSmoothingQuality = "high";
       brush.drawImage(picture, (canvas.width - scale * w) / 2, (canvas.height - scale * h) / 2, scale * w, scale * h);
     }
-    function take(picture) {
+    // The ground truth is shown next to the translation of its held-out input, not of another image.
+    const truth = one("live-truth");
+    function showTruth(uri) {
+      if (!truth) return;
+      truth.hidden = !uri;
+      if (uri) truth.firstElementChild.src = uri;
+    }
+    function take(picture, uri) {
+      showTruth(uri);
       crop(picture, whole);
       if (networks[network].source_channels === 1) show(input, read(input, 1));
       if (isFilling) { clear(); cutCenter(); paint(); }
@@ -334,6 +460,7 @@
     // A picture of the user. For super-resolution it becomes as small as those of the training, and is enlarged like them.
     function takeOwn(picture) {
       if (factor === 1) return take(picture);
+      showTruth();
       const small = Object.assign(document.createElement("canvas"), { width: input.width / factor, height: input.height / factor });
       crop(picture, small);
       show(input, engine.enlarge(read(small, source()), factor));
@@ -343,7 +470,7 @@
       if (!file) return;
       try { takeOwn(await createImageBitmap(file)); } catch { say(`This browser cannot read ${file.name} as an image`); }
     }
-    all("button.held-out").forEach((button) => button.addEventListener("click", async () => take(await decoded(button.firstElementChild.src))));
+    all("button.held-out").forEach((button) => button.addEventListener("click", async () => take(await decoded(button.firstElementChild.src), button.dataset.truth)));
     const ways = all("button.way");
     ways.forEach((button) => button.addEventListener("click", () => {
       network = button.dataset.network;
@@ -355,7 +482,9 @@
     const stage = document.querySelector(".stage");
     stage.addEventListener("dragover", (event) => event.preventDefault());
     stage.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });
-    one("live-clear").addEventListener("click", () => { clear(); paint(); draw(); });
+    // Another hole leaves the true image as it is, a drawing has none.
+    const forgetTruth = () => { if (!isFilling) showTruth(); };
+    one("live-clear").addEventListener("click", () => { forgetTruth(); clear(); paint(); draw(); });
 
     // A pen, by pointer.
     let last = null;
@@ -371,8 +500,8 @@
       last = [x, y];
       paint();
     }
-    input.addEventListener("pointerdown", (event) => { if (event.button === 0) { input.setPointerCapture(event.pointerId); line(event); } });
-    input.addEventListener("pointermove", (event) => { if (last) line(event); });
+    input.addEventListener("pointerdown", (event) => { if (event.button === 0) { input.setPointerCapture(event.pointerId); forgetTruth(); line(event); draw(); } });
+    input.addEventListener("pointermove", (event) => { if (last) { line(event); draw(); } });
     for (const end of ["pointerup", "pointercancel"]) input.addEventListener(end, () => { if (last) { last = null; draw(); } });
     fillWith(whole, "white");
     if (isFilling) { clear(); paint(); }

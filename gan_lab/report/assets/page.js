@@ -42,6 +42,26 @@ function keep(name, save, restore) {
       slider.dispatchEvent(new Event("input"));
     });
   }
+  // ---- grids of several runs: each shows its latest one at the chosen moment
+
+  const moment = document.getElementById("moment");
+  if (moment) {
+    const pictures = [...document.querySelectorAll("img.shot")], labels = [...document.querySelectorAll(".shot-seen")];
+    const { shots, moments } = data;
+    pictures.forEach((picture, i) => shots[i].frames.push(picture.src));
+    moment.value = moments.length - 1;
+    moment.addEventListener("input", () => {
+      const images = moments[Number(moment.value)];
+      document.getElementById("moment-seen").textContent = whole(images);
+      moment.setAttribute("aria-valuetext", `${whole(images)} images seen`);
+      shots.forEach(({ seen, frames }, i) => {
+        const at = Math.max(0, seen.findLastIndex((each) => each <= images));
+        pictures[i].src = frames[at];
+        pictures[i].alt = pictures[i].alt.replace(/after [\d,]+ images$/, `after ${whole(seen[at])} images`);
+        labels[i].textContent = whole(seen[at]);
+      });
+    });
+  }
   keep("details", () => [...document.querySelectorAll("details")].map((each) => each.open), (open) => {
     document.querySelectorAll("details").forEach((each, i) => { each.open = open[i]; });
   });

@@ -150,8 +150,18 @@ class SampleGrids(FamilyCallback):
             # a grid of fewer images than columns is narrower
             "columns": min(columns, len(images)),
             "tile": list(images.shape[-2:]),
+            # of each set
+            "count": len(images) // sets,
+            "labels": self._list_labels(len(images) // sets),
             "sets": kinds,
         }
+
+    def _list_labels(self, count: int) -> list[int]:
+        """List the classes of the images of a grid by class; empty for other grids."""
+        if not self.by_class or self.batch.labels is None:
+            return []
+        labels: list[int] = self.batch.labels[:count].tolist()
+        return labels
 
     def _are_real(self, images: Tensor) -> bool:
         """Return whether images are those of the grid's batch, perhaps in more channels."""
