@@ -17,7 +17,7 @@ from gan_lab.runs import zoo
 # experiment and overrides, by the name of the model
 MODELS = {
     "digits": ("r3gan", ["data.source=sample"]),
-    "emoji": ("sngan_emoji", []),
+    "emoji": ("sngan_emoji", ["run.images=80_000"]),
     "line_drawings": ("pix2pix_emoji", ["model.width=8"]),
 }
 DOCS = Path(__file__).parents[1] / "docs"

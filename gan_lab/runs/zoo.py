@@ -68,9 +68,9 @@ class ZooModel:
     @property
     def headline(self) -> str:
         """The score that selected the weights, with its value."""
-        scores = self.config["scores"]
         name = self.config["headline"]
-        return f"{name} {scores[name]['value']:.4g}"
+        score = self.config["scores"].get(name)
+        return f"{name} {score['value']:.4g}" if score else "not scored"
 
     @property
     def usage(self) -> str:
@@ -78,8 +78,8 @@ class ZooModel:
         if self.translates:
             return f"gan-lab translate {self.address} photos out"
         label = ""
-        if self.arguments.get("classes"):
-            label = f" --label {shlex.quote(self.config['classes'][-1])}"
+        if classes := self.config["classes"]:
+            label = f" --label {shlex.quote(classes[min(7, len(classes) - 1)])}"
         return f"gan-lab sample {self.address}{label}"
 
 
