@@ -14,7 +14,7 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-start bench-book bench-sequential gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs zoo explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-start bench-book bench-sequential gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -107,6 +107,9 @@ compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean 
 
 runs: $(READY)  ## [ROOT=runs] [ARGS="--filter cgan --sort score --page"]: list runs: status, headline score, alerts, age
 	@exec $(LAB) runs $(if $(ROOT),"$(ROOT)") $(ARGS)
+
+zoo: $(READY)  ## list the trained models that ship with the package: zoo:digits and others, usable in place of a run
+	@exec $(LAB) zoo
 
 explain: $(READY)  ## [SCORE=fd_digits]: meaning, direction and typical range of a score; without SCORE: of all
 	@exec $(LAB) explain $(SCORE) $(ARGS)

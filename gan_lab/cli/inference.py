@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_lab.cli.paths import Overwrite, parse_file, parse_path, parse_png, parse_target
-from gan_lab.runs.hub import PREFIX
+from gan_lab.runs.addresses import is_address
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name
 from gan_lab.utils.output import OutputFiles
@@ -28,6 +28,13 @@ DataOverrides = Annotated[
 ]
 Run = Annotated[
     Path, typer.Argument(help="A run folder, runs/<experiment>/<run id>.", parser=parse_path)
+]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="A run folder, a checkpoint, an export, zoo:name or hf:owner/name.",
+        parser=parse_path,
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Png = Annotated[
@@ -47,7 +54,7 @@ ExportFormat = Annotated[
 
 @app.command()
 def sample(
-    run: Run,
+    run: Model,
     n: Annotated[
         int | None,
         typer.Option("--n", "-n", min=1, help="Number of images. Default: 64, or 16 in a video."),
@@ -315,7 +322,7 @@ def interpolate(
 
 @app.command()
 def translate(
-    run: Run,
+    run: Model,
     source: Annotated[
         Path,
         typer.Argument(help="An image, or a folder of images.", metavar="IN", parser=parse_path),
@@ -352,7 +359,7 @@ def translate(
 
 @app.command()
 def project(
-    run: Run,
+    run: Model,
     source: Annotated[
         Path | None,
         typer.Argument(
@@ -404,7 +411,7 @@ def project(
 
 @app.command()
 def directions(
-    run: Run,
+    run: Model,
     count: Annotated[int, typer.Option(min=1, help="Number of principal components.")] = 8,
     n: Annotated[int, typer.Option("--n", "-n", min=100, help="Number of latents.")] = 10_000,
     labels: Annotated[
@@ -474,7 +481,7 @@ def directions(
 
 @app.command()
 def export(
-    run: Run,
+    run: Model,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder. Default: export in the run folder.", parser=parse_path),
@@ -497,7 +504,9 @@ def export(
     from gan_lab.inference import export as exporting
 
     overwrite = overwrite or out is None
-    out = out or run / "export"
+    if out is None:
+        # the folder of a model with an address is not one of the user
+        out = Path(re.split("[:/]", str(run))[-1]) if is_address(run) else run / "export"
     typer.echo(exporting.export(run, out, format, weights, overwrite, directions_file=directions))
 
 
@@ -606,7 +615,7 @@ def _choose_png(
     name = f"{make_file_name(name)}.png"
     if run.is_dir():
         return OutputFiles(default_path=True), run / name
-    # of a checkpoint file or an export on the hub, the folder may be one of the user. A default
-    # name says what the file contains, so the same file is written again
-    folder = Path() if str(run).startswith(PREFIX) else run.parent
+    # of a checkpoint file, the folder may be one of the user, as is the current folder for a model
+    # with an address. A default name says what the file contains, so the same file is written again
+    folder = Path() if is_address(run) else run.parent
     return OutputFiles(overwrite=True), folder / name

@@ -85,12 +85,13 @@ def export(
                 "format": FORMAT,
                 "lab": __version__,
                 "experiment": published.experiment if published else name,
-                "command": shlex.join(["gan-lab", *published.command]) if published else "",
+                "command": _describe_command(published.command) if published else "",
                 "iteration": loaded.iteration,
                 "classes": loaded.class_names,
                 "levels": loaded.levels,
                 "degradation": asdict(loaded.degradation),
                 "data": published.data_description if published else "unknown",
+                "headline": published.headline if published else None,
                 "scores": published.summary.get("scores", {}).get(scored, {}) if published else {},
                 "networks": described,
             }
@@ -113,6 +114,12 @@ def export(
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return out
+
+
+def _describe_command(arguments: Sequence[str]) -> str:
+    """Return the command that trains the weights, without overrides that do not change them."""
+    kept = [word for word in arguments if not word.startswith(("log.", "run.root="))]
+    return shlex.join(["gan-lab", *kept])
 
 
 def _read_directions(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab import __version__
-from gan_lab.runs import exports, hub
+from gan_lab.runs import exports
+from gan_lab.runs.addresses import is_address
 from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.runs.ema_networks import RAW, load_ema_networks
 from gan_lab.runs.run_folder import name_run
@@ -217,7 +218,7 @@ def find_run(record: Record, path: Path, root: Path) -> tuple[str, list[str], st
     """
     name, digest = record.get_text("run"), record.get_text("digest")
     weights = record.get_text("weights")
-    if name.startswith(hub.PREFIX):
+    if is_address(name):
         return name, [], ""
     folders = list(_list_candidates(name, path, root))
     if not folders:

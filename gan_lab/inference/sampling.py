@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.device import exact_arithmetic
 from gan_lab.inference.directions import FILE, Directions, read_directions
 from gan_lab.networks.stylegan import StyleGANGenerator
-from gan_lab.runs import hub
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
@@ -443,8 +441,9 @@ def load_generator(
     Its ``directions`` are those stored in the run folder or export, if they are of these weights.
 
     Args:
-        run: A run folder, a checkpoint file, an export, a StyleGAN2 snapshot (``.pkl``), or
-            ``hf:owner/name`` for an export on the Hugging Face hub.
+        run: A run folder, a checkpoint file, an export, a StyleGAN2 snapshot (``.pkl``),
+            ``zoo:name`` for a model of the package (``gan-lab zoo``), or ``hf:owner/name`` for an
+            export on the Hugging Face Hub.
         weights: Of a run folder: best, last, raw (without EMA) or a number of training images.
             Without a best checkpoint, best is the newest one.
         device: Where to compute.
@@ -453,18 +452,13 @@ def load_generator(
     Raises:
         UserError: There is no such run, or its checkpoint cannot be used.
     """
-    if str(run).startswith(hub.PREFIX):
-        path = hub.download_export(str(run))
-    else:
-        path = Path(os.path.expanduser(run))
-    generator = TrainedGenerator(load_ema_networks(path, weights), device, exact)
-    if stored := find_stored_directions(path):
+    loaded = load_ema_networks(run, weights)
+    generator = TrainedGenerator(loaded, device, exact)
+    if stored := find_stored_directions(loaded.folder):
         directions = read_directions(stored)
         # those of other weights are not of this checkpoint
         if directions.source.get("digest") == generator.record["digest"]:
             generator.set_directions(directions)
-    if str(run).startswith(hub.PREFIX):
-        generator.record["run"] = str(run)
     return generator
 
 

@@ -14,6 +14,7 @@ from gan_lab import networks
 from gan_lab.config.loading import family_class
 from gan_lab.data.degradations import Degradation
 from gan_lab.networks.layers import Network
+from gan_lab.runs import addresses
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.exports import CONFIG
 from gan_lab.runs.run import Run
@@ -38,6 +39,7 @@ class EMANetworks:
         values: The flat config; empty if it is unknown.
         levels: Black and white levels of images with more than 8 bits (``data.levels``).
         is_raw: Whether the weights are the raw ones, without EMA.
+        address: ``zoo:name`` or ``hf:owner/name`` if the run was named so, else empty.
         degradation: How the inputs of a translator were made in training.
     """
 
@@ -48,7 +50,14 @@ class EMANetworks:
     values: dict[str, Any]
     levels: list[float]
     is_raw: bool = False
+    address: str = ""
     degradation: Degradation = field(default_factory=Degradation)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder or the export; of another checkpoint, the folder above its own."""
+        is_export = self.checkpoint.name == CONFIG
+        return self.checkpoint.parent if is_export else self.checkpoint.parent.parent
 
     def compute_digest(self) -> str:
         """Compute a digest of the weights, which is the same for a checkpoint and its export."""
@@ -63,7 +72,8 @@ class EMANetworks:
         """Describe the weights for the record of an image, see ``utils/provenance.py``."""
         folder = self.checkpoint.parent.parent
         if self.checkpoint.name == CONFIG:
-            run, weights = self.checkpoint.resolve().parent.name, "export"
+            name = self.checkpoint.resolve().parent.name
+            run, weights = self.address or name, "export"
         elif (folder / "config.yaml").is_file():
             run, weights = name_run(folder), RAW if self.is_raw else self.checkpoint.stem
         else:
@@ -76,18 +86,19 @@ class EMANetworks:
         }
 
 
-def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
+def load_ema_networks(run: str | Path, weights: str = "best") -> EMANetworks:
     """Load the EMA networks of a run folder, a checkpoint file, an export or a snapshot.
 
     Args:
-        path: The run folder, checkpoint, export or StyleGAN2 snapshot.
+        run: The run folder, checkpoint, export or StyleGAN2 snapshot, ``zoo:name`` or
+            ``hf:owner/name``.
         weights: best, last, raw (without EMA) or a number of training images; see
             ``find_checkpoint``.
 
     Raises:
         UserError: There is no such checkpoint, it has no generator, or it does not fit this lab.
     """
-    checkpoint = find_checkpoint(path, weights)
+    checkpoint = find_checkpoint(addresses.find_run(run), weights)
     content, values = read_checkpoint(checkpoint), _read_values(checkpoint)
     if "." in str(values.get("family")):
         # Import the module of a user's family, because it may define networks.
@@ -126,6 +137,7 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
         values,
         [*(levels or [])],
         is_raw=weights == RAW,
+        address=str(run) if addresses.is_address(run) else "",
         degradation=degradation,
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gan_lab.config.schema import Config
 from gan_lab.families.base import Family
-from gan_lab.runs import hub
+from gan_lab.runs import addresses
 from gan_lab.runs.checkpoints import find_checkpoint, read_checkpoint
 from gan_lab.utils.errors import UserError
 
@@ -68,9 +68,7 @@ def find_start(config: Config) -> Path | None:
     start = config.run.start_from
     if start is None:
         return None
-    return find_checkpoint(
-        hub.download_export(start) if start.startswith(hub.PREFIX) else Path(start)
-    )
+    return find_checkpoint(addresses.find_run(start))
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from tests.helpers.folders import run_folder
 from tests.helpers.processes import ended, start_code
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/api.md", "docs/metrics.md", "docs/commands.md")
+PAGES = ("README.md", "docs/api.md", "docs/metrics.md", "docs/commands.md", "docs/zoo.md")
 # what a page leaves to the reader, next to folders of images and a run
 PRELUDE = """
 import gan_lab

@@ -42,6 +42,7 @@ from benchmarks.gpu import equality, program, speed
 from gan_lab import benchmark, cli, doctor
 from gan_lab.config import loading
 from gan_lab.metrics.digit_classifier import WEIGHTS
+from gan_lab.runs.run import Run as TrainedRun
 from gan_lab.sweeps import sweep_file
 from gan_lab.training import builder
 from gan_lab.training.callbacks.tracker import Tracker
@@ -387,6 +388,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "study": {"STUDY": "optimum", "BUDGET": "quick", "WORKERS": "2", "ARGS": "--root elsewhere"},
     "book": {},
     "compare": {"RUN": f"{RUN} runs/gan/seed0", "ARGS": "--weights last"},
+    "zoo": {},
     "explain": {"SCORE": "fd_digits", "ARGS": "kd_digits"},
     "runs": {"ROOT": "my runs", "ARGS": "--page"},
     "sweep": {"SWEEP": "cgan_lr", "WORKERS": "2", "TRIALS": "20", "BACKEND": "local",
@@ -657,6 +659,32 @@ def test_scripts_have_a_test_each() -> None:
     assert found == {name.removeprefix("test_script_") for name in globals() if "_script_" in name}
 
 
+def test_script_zoo(
+    tmp_path: Path, data_root: Path, sample: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished training is exported, drawn, and a row of the table."""
+    from scripts import zoo
+
+    run = TrainedRun(run_folder("gan", tmp_path / "runs", data_root))
+    monkeypatch.setattr(zoo, "MODELS", {"tiny": ("gan", ["run.images=8"])})
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        zoo.gan_lab, "train", lambda *words, overrides: asked.append((*words, *overrides)) or run
+    )
+    monkeypatch.setattr(zoo.zoo, "FOLDER", tmp_path / "zoo")
+    monkeypatch.setattr(zoo, "DOCS", tmp_path)
+    (tmp_path / "zoo").mkdir()
+    page = tmp_path / "zoo.md"
+    page.write_text("a\n\n<!-- table -->\n\nold\n\n<!-- end -->\n\nz", encoding="utf-8")
+    zoo.main()
+    assert asked == [("gan", "run.images=8", "run.root=runs/zoo")]
+    assert (tmp_path / "zoo_tiny.png").is_file()
+    assert (tmp_path / "zoo" / "tiny" / "config.json").is_file()
+    text = page.read_text(encoding="utf-8")
+    assert "`zoo:tiny` | gray images, 28 x 28 pixels |" in text
+    assert "old" not in text
+
+
 def test_script_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A complete result is copied, and the pages of the recorded results are written."""
     from scripts import book
@@ -810,6 +838,7 @@ ARGUMENTS: dict[str, tuple[str, str]] = {
     "benchmark": ("one_row {words}", r"\| `gan` \|"),
     "study": ("--root {tmp}", r"optimum"),
     "compare": ("{vaegan}", r"vaegan"),
+    "zoo": ("", r"zoo:digits: gray images of 10 classes, 28 x 28 pixels"),
     "explain": ("fd_digits", r"fd_digits: Fréchet distance, lower is better\. Distance"),
     "runs": ("{root} --filter vaegan", r"vaegan/tiny +finished +32"),
     "dry-run": ("gan {words}", r"generator"),
