@@ -46,7 +46,7 @@ class ZooModel:
 
     @property
     def translates(self) -> bool:
-        """Whether the model maps images to images."""
+        """Whether it is an image-to-image model."""
         return "source_channels" in self.arguments
 
     @property
