@@ -106,6 +106,9 @@ TABLE_CELLS += [
 SENTENCES = [
     ("README.md", "from 3.33", "hundred_digits", "off_100", "fd_digits", 1),
     ("README.md", "to 2.21 (", "hundred_digits", "ada_100", "fd_digits", 1),
+    ("README.md", "accuracy of 1.00", "fresh_discriminator", "images_5000", "accuracy", 1),
+    ("README.md", "and 0.70 after", "fresh_discriminator", "images_80000", "accuracy", 1),
+    ("README.md", "with 0.51 (claim", "fresh_discriminator", "real", "accuracy", 1),
     ("docs/few_images.md", "3.33 ± 0.56", "hundred_digits", "off_100", "fd_digits", 1),
     ("docs/few_images.md", "2.21 ± 0.26", "hundred_digits", "ada_100", "fd_digits", 1),
     ("docs/few_images.md", "1.99 ± 0.15", "hundred_digits", "diffaugment_100", "fd_digits", 1),
