@@ -96,6 +96,13 @@ def sample(
             help="Move along a latent direction (gan-lab directions), such as pc1=2; repeatable."
         ),
     ] = None,
+    directions: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the directions of --move. Default: directions.json in the run folder.",
+            parser=parse_path,
+        ),
+    ] = None,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -114,6 +121,7 @@ def sample(
     """Draw samples or latent walks: a PNG, a folder or a video."""
     from gan_lab import load_generator
     from gan_lab.images import check_video_path, save_each, save_grid, save_video
+    from gan_lab.inference.directions import read_directions
 
     outputs = {
         "--folder": folder,
@@ -146,6 +154,8 @@ def sample(
     elif out is not None:
         files.check(out)
     generator = load_generator(run, weights, exact=video is None)
+    if directions is not None:
+        generator.set_directions(read_directions(directions))
     if n is None:
         n = 16 if video is not None else 6 if mix else 64
     record = {**generator.record, "seed": seed}
@@ -503,10 +513,11 @@ def export(
     """
     from gan_lab.inference import export as exporting
 
-    overwrite = overwrite or out is None
-    if out is None:
+    if out is None and is_address(run):
         # the folder of a model with an address is not one of the user
-        out = Path(re.split("[:/]", str(run))[-1]) if is_address(run) else run / "export"
+        out = Path(re.split("[:/]", str(run))[-1])
+    overwrite = overwrite or out is None
+    out = out or run / "export"
     typer.echo(exporting.export(run, out, format, weights, overwrite, directions_file=directions))
 
 

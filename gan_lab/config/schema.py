@@ -82,13 +82,13 @@ class DataConfig:
     # colorization; mask: with a hole, for inpainting; downsample: for super-resolution; noise: for
     # denoising; edges: a line drawing; none: the data set has its own inputs
     degradation: Literal["none", "gray", "mask", "downsample", "noise", "edges"] = "none"
-    # hole of data.degradation=mask, center: a square in the middle; box: a random rectangle;
+    # hole of data.degradation=mask, center: the middle of the image; box: a random rectangle;
     # irregular: random blobs. Random holes are different in each epoch, but fixed in evaluations
     mask_shape: Literal["center", "box", "irregular"] = "box"
     # area of the hole as a fraction of the image
     mask_share: float = number(0.25, above=0, below=1)
     # factor by which data.degradation=downsample divides height and width
-    downsample_factor: int = number(4, minimum=2)
+    downsample_factor: int = number(4, minimum=2, maximum=64)
     # standard deviation of the Gaussian noise of data.degradation=noise, in gray levels of 255
     noise_sigma: float = number(25.0, above=0)
     # image-to-image translation: false shuffles the pairs, for unpaired training

@@ -39,7 +39,7 @@ class Degradation:
 
     Attributes:
         kind: The degradation.
-        mask_shape: center: a square in the middle; box: a random rectangle; irregular: random blobs.
+        mask_shape: center: the middle; box: a random rectangle; irregular: random blobs.
         mask_share: Area of the hole as a share of the image.
         factor: Factor by which both sides are downsampled.
         sigma: Standard deviation of the noise, in gray levels.

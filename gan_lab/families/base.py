@@ -31,6 +31,10 @@ from gan_lab.utils.errors import UserError
 
 # float16 would need a gradient scaler, which several losses and optimizers cannot share well
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+# degradations whose restored images are nearly the held-out ones, which stay on the machine
+RESTORED = ("gray", "mask", "downsample", "noise")
+# more than any grid has
+MAX_GRID_SETS = 16
 
 
 class Family(LightningModule, ABC):
@@ -141,6 +145,9 @@ class Family(LightningModule, ABC):
         self._updated_weights: dict[int, dict[str, list[Tensor]]] = {}
         self._check_data()
         self.build_networks(self.spec, self.cfg)
+        if self.spec.degradation in RESTORED:
+            # every set of a grid is a held-out image, or nearly one
+            self.reconstructed_sets = tuple(range(MAX_GRID_SETS))
         if num_classes and not (self.conditional or self.semi_supervised):
             raise UserError(
                 f"num_classes={num_classes}: {type(self).__name__} does not use labels, leave it out"
@@ -192,6 +199,11 @@ class Family(LightningModule, ABC):
             raise UserError(
                 f"{name} translates between two domains, but the data has one. "
                 "Choose data.name=horse2zebra"
+            )
+        if self.spec.degradation != "none" and not self.image_to_image:
+            raise UserError(
+                f"{name} has no inputs, so data.degradation={self.spec.degradation} does not apply. "
+                "Set data.degradation=none, or choose family=pix2pix"
             )
         if self.spec.degradation == "mask" and self.image_to_image and not self.paired:
             raise UserError(

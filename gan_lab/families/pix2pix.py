@@ -31,9 +31,6 @@ from gan_lab.networks.unet import UNet
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
-# degradations whose outputs are nearly copies of the held-out images
-RESTORED = ("mask", "downsample", "noise")
-
 
 @dataclass(frozen=True)
 class Pix2PixConfig(ModelConfig):
@@ -83,8 +80,6 @@ class Pix2Pix(Family):
                 "family=cyclegan"
             )
         C = spec.source_channels
-        if spec.degradation in RESTORED:
-            self.reconstructed_sets = (1,)
         norms: dict[str, Any] = {"norm": cfg.norm, "affine": cfg.affine}
         self.generator = UNet(
             shape=spec.shape,

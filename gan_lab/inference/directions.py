@@ -22,6 +22,7 @@ from gan_lab.utils.errors import UserError, first_line
 FILE = "directions.json"
 FORMAT = "gan-lab directions 1"
 MAX_FILE_BYTES = 50_000_000
+MAX_NAME_CHARACTERS = 200
 SPACES = ("z", "w")
 
 
@@ -102,7 +103,15 @@ def read_directions(path: Path) -> Directions:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"it has more than {MAX_FILE_BYTES:,} bytes")
         return _parse(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(
             f"{path} is not a usable file of directions: {reason}. Write one with `gan-lab "
@@ -127,6 +136,9 @@ def _parse(content: Any) -> Directions:
                 for key in ("explained_variance", "accuracy")
             ),
         )
+        # names are printed, and written into model cards
+        if not direction.name.isprintable() or len(direction.name) > MAX_NAME_CHARACTERS:
+            raise UserError("a name has more than one line, or is too long")
         length = math.sqrt(sum(number**2 for number in direction.vector))
         if not (math.isclose(length, 1, rel_tol=1e-3) and 0 <= direction.std < math.inf):
             raise UserError(f"{direction.name} is no direction of length 1")

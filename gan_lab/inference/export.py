@@ -68,7 +68,7 @@ def export(
     # samples drawn from an earlier export stay in its folder
     earlier = output.OutputFiles(overwrite).check_folder(out) & output.read_export_files(out).keys()
     loaded = load_ema_networks(run, weights)
-    found = _read_directions(run, directions_file, loaded)
+    found = _read_directions(directions_file, loaded)
     unfinished = _name_unfinished(out)
     with output.explain_write_error(out, unfinished), output.new_folder(unfinished):
         try:
@@ -122,11 +122,9 @@ def _describe_command(arguments: Sequence[str]) -> str:
     return shlex.join(["gan-lab", *kept])
 
 
-def _read_directions(
-    run: Path, file: Path | None, loaded: EMANetworks
-) -> directions.Directions | None:
+def _read_directions(file: Path | None, loaded: EMANetworks) -> directions.Directions | None:
     """Read the latent directions of an export; those of the run folder may not fit."""
-    stored = file or find_stored_directions(run)
+    stored = file or find_stored_directions(loaded.folder)
     if stored is None:
         return None
     found = directions.read_directions(stored)

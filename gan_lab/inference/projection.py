@@ -33,6 +33,8 @@ from gan_lab.utils.track import track
 
 CANDIDATES = 512  # samples of each class, of which the nearest are the starts
 MIN_CANDIDATES = 16  # of each class, if there are many classes
+# of the samples that are generated at once
+MAX_BATCH, MAX_BATCH_PIXELS = 64, 64 * 128**2
 LEARNING_RATE = 0.15  # of Adam at the start; it falls to 0 along a cosine
 FEATURE_WEIGHT = (
     0.1  # of the squared feature distance, relative to the squared difference of pixels in [-1, 1]
@@ -165,8 +167,13 @@ def _project_styles(
     """Project an image [C, H, W] in W or W+."""
     network = generator.network
     assert isinstance(network, StyleGANGenerator)
-    _, labels = _nearest_samples(generator, image, label, 1, seed)
-    number = None if labels is None else int(labels)
+    number = None
+    if label is not None:
+        given = generator.labels_of(1, label)
+        number = None if given is None else int(given)
+    elif generator.classes:
+        _, labels = _nearest_samples(generator, image, None, 1, seed)
+        number = None if labels is None else int(labels)
     found = style_projection.descend_styles(
         network, _make_loss(image), number, space == "w+", steps, seed
     )
@@ -211,7 +218,20 @@ def _nearest_samples(
     z, labels = generator.latents(each, seed), None
     if generator.classes:
         labels, z = classes.repeat_interleave(each), z.repeat(len(classes), 1)
-    apart = _squared(generator.images_of(z, labels), image.cpu().float())
+    # only the distances of all samples are kept, so that memory is bounded for large images
+    batch_size = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // (image.shape[-2] * image.shape[-1])))
+    wanted = image.cpu().float()
+    apart = torch.cat(
+        [
+            _squared(
+                generator.images_of(
+                    z[i : i + batch_size], None if labels is None else labels[i : i + batch_size]
+                ),
+                wanted,
+            )
+            for i in range(0, len(z), batch_size)
+        ]
+    )
     nearest = apart.topk(min(starts, len(z)), largest=False).indices
     return z[nearest].to(image.device), None if labels is None else labels[nearest].to(image.device)
 

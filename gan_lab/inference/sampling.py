@@ -427,10 +427,10 @@ def _check_layers(layers: range, network: StyleGANGenerator) -> None:
         raise UserError(f"Layers out of range: use some of 0 to {network.num_ws - 1}")
 
 
-def find_stored_directions(path: Path) -> Path | None:
+def find_stored_directions(folder: Path | None) -> Path | None:
     """Find the directions that ``gan-lab directions`` has stored in a run folder or an export."""
-    stored = path / FILE
-    return stored if path.is_dir() and stored.is_file() else None
+    stored = folder / FILE if folder else None
+    return stored if stored and stored.is_file() else None
 
 
 def load_generator(
@@ -455,7 +455,12 @@ def load_generator(
     loaded = load_ema_networks(run, weights)
     generator = TrainedGenerator(loaded, device, exact)
     if stored := find_stored_directions(loaded.folder):
-        directions = read_directions(stored)
+        try:
+            directions = read_directions(stored)
+        except UserError as error:
+            # they are optional
+            warnings.warn(f"Ignoring directions: {error}", stacklevel=2)
+            return generator
         # those of other weights are not of this checkpoint
         if directions.source.get("digest") == generator.record["digest"]:
             generator.set_directions(directions)

@@ -11,7 +11,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -261,13 +263,26 @@ def _read_mask(
     if not translator.fills_holes:
         raise UserError(f"--mask {path}: this run does not fill holes. Remove the option")
     try:
-        pixels = torch.from_numpy(image_reader.read_image(path)).float()
+        pixels = torch.from_numpy(_read_painted(path)).float()
     except (OSError, ValueError) as error:
         raise UserError(f"--mask {path} cannot be read: {error}. Choose an image file") from None
     hole = to_gray(pixels[None]) > MAX_BLACK_LEVEL
     if not hole.any():
         raise UserError(f"--mask {path} has no white pixels. Paint what is to be filled white")
+    if hole.all():
+        raise UserError(f"--mask {path} is white everywhere. Leave black what is to be kept")
     return hole, {"mask": path.name, "mask_sha256": hash_file(path)[:DIGEST_CHARACTERS]}
+
+
+def _read_painted(path: Path) -> np.ndarray:
+    """Read a mask [3, H, W]; transparent pixels are not painted, so they are black."""
+    with Image.open(path) as image:
+        if not image.has_transparency_data:
+            return image_reader.read_image(path)
+        upright = ImageOps.exif_transpose(image).convert("RGBA")
+        black = Image.new("RGBA", upright.size, "black")
+        painted = Image.alpha_composite(black, upright).convert("RGB")
+    return np.asarray(painted).transpose(2, 0, 1).copy()
 
 
 def _choose_targets(paths: list[Path], base: Path, out: Path) -> list[Path]:

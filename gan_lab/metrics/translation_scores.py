@@ -24,6 +24,8 @@ WINDOW_SIGMA = 1.5
 WINDOW_RADIUS = 5
 # Number of inputs that are compared with all training inputs at a time.
 INPUTS_PER_SEARCH = 200
+# of the inputs whose searches share one pass over the training set
+MAX_SEARCHED_BYTES = 200_000_000
 
 
 class Translation(Metric):
@@ -231,14 +233,23 @@ def _find_nearest_outputs(data: GANDataModule, sources: Tensor, back: bool) -> T
     kinds = ("source_images", "images") if back else ("images", "source_images")
     train = data.reference(sys.maxsize, split="learned")
     outputs = []
-    for block in sources.split(INPUTS_PER_SEARCH):
-        search = NeighborSearch(block.flatten(1).double())
+    # Reading the training set can take long, since its inputs may be degraded images: several
+    # searches share it, as many as fit into memory.
+    bytes_per_input = 8 * sources[0].numel()
+    inputs = max(INPUTS_PER_SEARCH, MAX_SEARCHED_BYTES // bytes_per_input)
+    for group in sources.split(inputs):
+        searches = [
+            NeighborSearch(block.flatten(1).double()) for block in group.split(INPUTS_PER_SEARCH)
+        ]
         for batch in train:
-            search.add(_pixels(getattr(batch, kinds[1])).flatten(1).double())
-        pairs = data.in_range(
-            data.train.__getitems__(train.rows[search.indices[:, 0].numpy()].tolist())
-        )
-        outputs.append(_pixels(getattr(pairs, kinds[0])))
+            pixels = _pixels(getattr(batch, kinds[1])).flatten(1).double()
+            for search in searches:
+                search.add(pixels)
+        for search in searches:
+            pairs = data.in_range(
+                data.train.__getitems__(train.rows[search.indices[:, 0].numpy()].tolist())
+            )
+            outputs.append(_pixels(getattr(pairs, kinds[0])))
     return torch.cat(outputs)
 
 

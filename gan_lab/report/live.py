@@ -38,6 +38,11 @@ MAX_LATENT_NUMBERS = 100_000
 MAX_SEEDS = 1000
 # Of one seed, as ``gan-lab sample`` draws by default.
 IMAGES = 64
+# of a grid whose images open in the player
+MAX_TILES = 4096
+MAX_TILE_PIXELS = 4096
+# where ``Family.sample_grid`` is, which draws fixed latents
+BASE_MODULE = "gan_lab.families.base"
 DIRECTIONS = 8
 # the two generators and the encoder of a run have up to three recipes
 MAX_CACHED_RECIPES = 8
@@ -227,6 +232,25 @@ def _describe_latents(
     }
 
 
+def _is_geometry(count: Any, columns: Any, tile: Any, labels: Any, classes: int) -> bool:
+    """Return whether the record of a grid, which anyone could have written, is one of the lab."""
+
+    def is_number(value: Any, limit: int) -> bool:
+        return type(value) is int and 0 <= value < limit
+
+    if not (is_number(count, MAX_TILES) and is_number(columns, MAX_TILES) and count and columns):
+        return False
+    if not isinstance(tile, list) or len(tile) != 2:
+        return False
+    if not all(is_number(side, MAX_TILE_PIXELS) for side in tile):
+        return False
+    if classes == 0:
+        return True
+    if not isinstance(labels, list) or len(labels) != count:
+        return False
+    return all(is_number(label, classes) for label in labels)
+
+
 def _describe_grid(run: Run, network: Network) -> dict[str, Any] | None:
     """Describe the latents, the labels and the geometry of the sample grids for the player.
 
@@ -238,15 +262,19 @@ def _describe_grid(run: Run, network: Network) -> dict[str, Any] | None:
     seed = run.values.get("run.seed")
     if family is None or not isinstance(seed, int) or not run.grids:
         return None
-    if "sample_grid" in vars(family) or not draws_only_generated(run):
+    own_grids = any(
+        "sample_grid" in vars(each) and each.__module__ != BASE_MODULE for each in family.__mro__
+    )
+    if own_grids or not draws_only_generated(run):
         return None
     path = run.grids[-1][1]
     record = read_record(path) or {}
     count, columns, tile, labels = (record.get(k) for k in ("count", "columns", "tile", "labels"))
-    if not (shows_only_generated(record) and count and columns and tile):
+    classes = network.recipe["arguments"].get("classes", 0)
+    if not shows_only_generated(record) or not _is_geometry(count, columns, tile, labels, classes):
         return None
-    if network.recipe["arguments"].get("classes") and not labels:
-        return None
+    assert count is not None
+    assert tile is not None
     try:
         with Image.open(path) as image:
             width, height = image.size

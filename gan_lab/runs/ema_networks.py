@@ -54,10 +54,12 @@ class EMANetworks:
     degradation: Degradation = field(default_factory=Degradation)
 
     @property
-    def folder(self) -> Path:
-        """The run folder or the export; of another checkpoint, the folder above its own."""
-        is_export = self.checkpoint.name == CONFIG
-        return self.checkpoint.parent if is_export else self.checkpoint.parent.parent
+    def folder(self) -> Path | None:
+        """The run folder or the export; None for a checkpoint or snapshot outside of one."""
+        if self.checkpoint.name == CONFIG:
+            return self.checkpoint.parent
+        folder = self.checkpoint.parent.parent
+        return folder if (folder / "config.yaml").is_file() else None
 
     def compute_digest(self) -> str:
         """Compute a digest of the weights, which is the same for a checkpoint and its export."""

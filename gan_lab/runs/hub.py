@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 from gan_lab.utils.errors import UserError, first_line, import_extra
@@ -34,7 +35,9 @@ def download_export(address: str) -> Path:
     name = parse_name(address)
     hub = import_extra("huggingface_hub", "hub", address)
     # Copy the files instead of linking to the Hub's cache, because runs/exports.py rejects links.
-    folder = Path(hub.constants.HF_HUB_CACHE) / "gan-lab" / name.replace("/", "--")
+    # The package imports its parts lazily, and has no attribute for this one.
+    constants = import_module("huggingface_hub.constants")
+    folder = Path(constants.HF_HUB_CACHE) / "gan-lab" / name.replace("/", "--")
     try:
         hub.snapshot_download(name, allow_patterns=FILES, local_dir=folder)
     except Exception as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 # on Linux, all locks of this machine
 LOCKS = Path("/proc/locks")
+# major and minor number of its device, and inode
+LockedFile = tuple[int, int, int]
 
 
 def lock_path(run: Path) -> Path:
@@ -14,7 +17,7 @@ def lock_path(run: Path) -> Path:
     return folder.with_name(f".{folder.name}.lock")
 
 
-def is_locked(run: Path, inodes: frozenset[int] | None = None) -> bool:
+def is_locked(run: Path, inodes: frozenset[LockedFile] | None = None) -> bool:
     """Return whether a training on this machine, possibly this process, has locked a run folder.
 
     To try the lock could stop a training that is about to start, so nothing is locked here.
@@ -24,21 +27,23 @@ def is_locked(run: Path, inodes: frozenset[int] | None = None) -> bool:
         inodes: The result of ``list_locked_inodes``, for several runs; by default it is listed.
     """
     try:
-        inode = lock_path(run).stat().st_ino
+        status = lock_path(run).stat()
     except OSError:
         return False
-    return inode in (list_locked_inodes() if inodes is None else inodes)
+    key = (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
+    return key in (list_locked_inodes() if inodes is None else inodes)
 
 
-def list_locked_inodes() -> frozenset[int]:
-    """List the inodes of all locked files; empty where the system does not list them."""
+def list_locked_inodes() -> frozenset[LockedFile]:
+    """List device and inode of all locked files; empty where the system does not list them."""
     inodes = set()
     try:
         for line in LOCKS.read_text(encoding="utf-8").splitlines():
             # 1: FLOCK ADVISORY WRITE 4242 08:01:131073 0 EOF
             fields = line.split()
             if len(fields) > 5 and fields[1] == "FLOCK":
-                inodes.add(int(fields[5].rpartition(":")[2]))
+                major, minor, inode = fields[5].split(":")
+                inodes.add((int(major, 16), int(minor, 16), int(inode)))
     except (OSError, ValueError):
         pass
     return frozenset(inodes)

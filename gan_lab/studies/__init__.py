@@ -238,10 +238,15 @@ def _validate(study: Study, path: Path) -> None:
                     f"{path}: unknown arm in a prediction: {arm}. "
                     f"The arms are {', '.join(study.arms)}"
                 )
-    if study.superseded_by and not (path.parent / f"{study.superseded_by}.yaml").is_file():
-        raise UserError(
-            f"{path}: superseded_by: {study.superseded_by}. There is no such study next to this one"
-        )
+    if study.superseded_by:
+        successor = path.parent / f"{study.superseded_by}.yaml"
+        if not successor.is_file():
+            raise UserError(f"{path}: superseded_by: there is no {successor}. Name a study")
+        if plain_yaml.read_file(successor).get("superseded_by"):
+            raise UserError(
+                f"{path}: superseded_by: {study.superseded_by} is superseded itself. Name the "
+                "newest study"
+            )
     for name in BUDGETS:
         _validate_looks(study.get_budget(name), f"{path}: {name}")
 

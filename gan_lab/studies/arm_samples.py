@@ -41,6 +41,9 @@ def write_samples(measured: Mapping[str, Mapping[str, Any]], runs: Path, path: P
                 generators[arm] = generator
     shapes = {tuple(each.network.recipe["arguments"]["shape"]) for each in generators.values()}
     if len(shapes) != 1:
+        # of an earlier measurement
+        for earlier in (path, path.with_suffix(".json")):
+            earlier.unlink(missing_ok=True)
         return []
     images = torch.cat([generator(COLUMNS) for generator in generators.values()])
     save_grid(images, COLUMNS, path, record={"output": "samples of a study"})

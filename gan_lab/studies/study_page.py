@@ -267,17 +267,7 @@ def render_index(folder: Path) -> str:
             "These could not decide their claim, or compared with a number that had no reason. A "
             "study with a better design has replaced each of them. Their results "
             "stay, and are not counted above.",
-            _format_table(
-                [
-                    "",
-                    "study",
-                    "verdict",
-                    "what this says about the claim",
-                    "minutes",
-                    "replaced by",
-                ],
-                superseded,
-            ),
+            _format_table([*INDEX_COLUMNS, "replaced by"], superseded),
         ]
     parts = [
         "# Studies",

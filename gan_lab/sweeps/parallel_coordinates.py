@@ -34,7 +34,10 @@ def draw_axes(
         for name, values in columns.items()
         if name == metric or len({format_value(value) for value in values}) > 1
     }
-    if len(varied) < 2 or len(columns[metric]) < 2:
+    # a trial that diverged has no place on the axis of the metric
+    kept = [i for i, value in enumerate(columns[metric]) if math.isfinite(value)]
+    varied = {name: [values[i] for i in kept] for name, values in varied.items()}
+    if len(varied) < 2 or len(kept) < 2:
         return {}
     axes, heights = [], []
     for i, (name, values) in enumerate(varied.items()):

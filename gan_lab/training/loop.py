@@ -148,10 +148,9 @@ def choose_checkpoint(built: Experiment) -> Path | None:
         UserError: No checkpoint can be read, or this machine does not have the one of rank 0.
     """
     folder = built.run.path
-    name = None
-    if rank() == 0 and not built.config.run.overwrite:
-        latest = latest_checkpoint(folder)
-        name = latest.name if latest else None
+    # The others look too, so that all stop at once if no checkpoint can be read.
+    latest = None if built.config.run.overwrite else latest_checkpoint(folder)
+    name = latest.name if latest and rank() == 0 else None
     strategy = built.trainer.strategy
     if isinstance(strategy, ManualDDPStrategy):
         # Only other ranks wait here, so a signal must not be lost.

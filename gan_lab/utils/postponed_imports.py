@@ -17,13 +17,13 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, wraps
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import version
 from importlib.util import spec_from_loader
 from threading import RLock
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 Answers = Mapping[str, Callable[["PostponedModule"], Any]]
@@ -176,9 +176,14 @@ def _disable_later(module: PostponedModule) -> Callable[..., Any]:
     torch keeps the disabled function forever, so it is disabled once the compiler is executed.
     """
 
-    def disable(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
+    def disable(fn: Any = None, *args: Any, **kwargs: Any) -> Any:
+        # decorators with arguments, modules and classes are of users, not of torch's start
+        if not isinstance(fn, FunctionType):
+            _get_loader(module).execute(module)
+            return module.__dict__["disable"](fn, *args, **kwargs)
         disabled: Callable[..., Any] | None = None
 
+        @wraps(fn)
         def call(*call_args: Any, **call_kwargs: Any) -> Any:
             nonlocal disabled
             if (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -200,6 +202,17 @@ def test_a_name_that_is_none_and_a_missing_package_are_one_line(
         ValueError, match="the package huggingface_hub is not installed: pip install"
     ):
         publish(run, "hf:me/faces")
+
+
+def test_hub_download_needs_no_other_import() -> None:
+    """The hub's package has no attribute ``constants`` until something imports it."""
+    code = "from gan_lab.runs.hub import download_export; download_export('hf:me/nothing')"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert "UserError: hf:me/nothing cannot be downloaded from the Hub: " in last
 
 
 def test_a_published_generator_is_loaded_from_the_hub(

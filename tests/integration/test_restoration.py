@@ -86,13 +86,36 @@ def test_translate_fills_the_white_pixels_of_a_mask_alone(
     assert record["mask"] == "mask.png"
 
 
+def test_transparent_pixels_of_a_mask_are_not_painted(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """A layer of a paint program: white strokes on nothing are the mask of white on black."""
+    photo(tmp_path / "photo.png", 28, 28)
+    layer = Image.new("RGBA", (28, 28), (255, 255, 255, 0))
+    layer.paste((255, 255, 255, 255), (4, 4, 10, 12))
+    layer.save(tmp_path / "layer.png")
+    plain = Image.new("L", (28, 28))
+    plain.paste(255, (4, 4, 10, 12))
+    plain.save(tmp_path / "plain.png")
+    filled = []
+    for name in ("layer", "plain"):
+        out = tmp_path / f"out-{name}"
+        translate(folders["mask"], tmp_path / "photo.png", out, mask=tmp_path / f"{name}.png")
+        with Image.open(out / "photo.png") as image:
+            filled.append(image.tobytes())
+    assert filled[0] == filled[1]
+
+
 def test_translate_names_what_is_wrong_with_a_mask(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     source = tmp_path / "photo.png"
     photo(source, 28, 28)
-    Image.new("L", (9, 9), 255).save(tmp_path / "small.png")
+    small = Image.new("L", (9, 9), 255)
+    small.putpixel((0, 0), 0)
+    small.save(tmp_path / "small.png")
     Image.new("L", (28, 28)).save(tmp_path / "black.png")
+    Image.new("L", (28, 28), 255).save(tmp_path / "white.png")
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"fills holes, but there is no mask\. Pass --mask FILE"):
         translate(folders["mask"], source, out)
@@ -102,6 +125,8 @@ def test_translate_names_what_is_wrong_with_a_mask(
         translate(folders["mask"], source, out, mask=tmp_path / "small.png")
     with pytest.raises(UserError, match=r"black\.png has no white pixels"):
         translate(folders["mask"], source, out, mask=tmp_path / "black.png")
+    with pytest.raises(UserError, match=r"white\.png is white everywhere"):
+        translate(folders["mask"], source, out, mask=tmp_path / "white.png")
     with pytest.raises(UserError, match=r"none\.png cannot be read"):
         translate(folders["mask"], source, out, mask=tmp_path / "none.png")
     assert not out.exists() or not list(out.iterdir())

@@ -59,3 +59,11 @@ def test_samples_have_a_row_for_each_arm_with_own_images(tmp_path: Path) -> None
 def test_arms_without_images_write_no_picture(tmp_path: Path) -> None:
     assert write_samples({"real": {"runs": []}}, tmp_path, tmp_path / "full.samples.png") == []
     assert not [*tmp_path.iterdir()]
+
+
+def test_samples_of_an_earlier_measurement_are_removed(tmp_path: Path) -> None:
+    picture = tmp_path / "full.samples.png"
+    for path in (picture, tmp_path / "full.samples.json"):
+        path.touch()
+    assert write_samples({"deleted": {"runs": ["c"]}}, tmp_path, picture) == []
+    assert not [*tmp_path.iterdir()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +23,16 @@ from gan_lab.data.degradations import (
     shrink,
     upsample,
 )
+from gan_lab.families.cut import CUT
 from gan_lab.families.cyclegan import CycleGAN
+from gan_lab.families.gan import GAN
+from gan_lab.families.pix2pix import Pix2Pix
 from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
 from gan_lab.metrics.base import Setting
 from gan_lab.metrics.restoration_scores import Restoration, find_hole, restore
 from gan_lab.metrics.translation_scores import Translation
 from gan_lab.networks.unet import UNet
+from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 from tests.helpers.trainers import attach
 
@@ -295,6 +300,22 @@ def test_output_of_an_untrained_network_begins_at_its_input(output: str) -> None
 def test_output_that_does_not_fit_the_sources_is_refused(output: str, channels: int) -> None:
     with pytest.raises(UserError, match=rf"model\.output={output} .*Set data\.degradation="):
         UNet(shape=(3, 16, 16), source_channels=channels, width=2, output=output)  # type: ignore[arg-type]
+
+
+def test_family_without_inputs_refuses_a_degradation() -> None:
+    spec = Degradation("noise").describe_sources(ImageSpec(3, 32, 32))
+    with pytest.raises(UserError, match=r"gan has no inputs, so data\.degradation=noise does not"):
+        GAN(spec=spec, width=2)
+
+
+@pytest.mark.parametrize("family", [CUT, CycleGAN, Pix2Pix])
+def test_restored_images_count_as_reconstructed(family: Any) -> None:
+    """They are nearly the held-out images, which stay on the machine."""
+    spec = Degradation("noise").describe_sources(ImageSpec(3, 32, 32))
+    restored = family(spec=spec, width=2)
+    batch = Batch(torch.zeros(1, 3, 32, 32), sources=torch.zeros(1, 3, 32, 32))
+    sets = len(restored.eval().sample_grid(batch, Stream(0, "grid")))
+    assert {*range(sets)} <= {*restored.reconstructed_sets}
 
 
 def test_unpaired_family_refuses_a_mask() -> None:

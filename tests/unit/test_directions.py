@@ -294,6 +294,10 @@ def change_first(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
         change_first("std", math.inf),
         change_first("std", [1]),
         change_first("name", "b"),
+        change_first("vector", [1e200, 0.0]),
+        change_first("std", 10**400),
+        change_first("name", "a\n\n# b"),
+        change_first("name", "a" * 201),
     ],
 )
 def test_damaged_file_is_refused(damage: Callable[[Any], Any], tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_finder_leaves_other_and_missing_modules_alone() -> None:
 
 # What torch and Lightning do with the postponed packages, in an interpreter of its own.
 PROGRAM = """
+import pickle
 import sys
 from gan_lab.utils.postponed_imports import POSTPONED, postpone_imports
 postpone_imports()
@@ -138,6 +139,14 @@ assert torchmetrics.MetricCollection is sys.modules["torchmetrics.collections"].
 figure, _ = torchmetrics.MeanMetric().plot(torch.tensor(0.5))
 assert type(figure).__module__.startswith("matplotlib")
 
+# a function that is disabled before the compiler is executed keeps its name
+@torch.compiler.disable
+def half(x):
+    return x / 2
+
+
+assert half.__name__ == "half" and pickle.loads(pickle.dumps(half)) is half
+
 # the compiler, complete
 assert torch._dynamo.utils.counters is not None
 assert names() == list(POSTPONED)
@@ -148,6 +157,21 @@ assert compiled(torch.ones(1, 2)).shape == (1, 1)
 assert isinstance(compiled, OptimizedModule) and isinstance(compiled, torch._dynamo.OptimizedModule)
 assert not isinstance(model, OptimizedModule)
 assert fit(model) < first
+
+# decorators of users, with and without arguments
+@torch.compiler.disable(recursive=False)
+def twice(x):
+    return 2 * x
+
+
+@torch.compiler.disable
+def thrice(x):
+    return 3 * x
+
+
+assert twice(2) == 4 and thrice(2) == 6
+layer = torch.nn.Linear(2, 1)
+assert [*torch.compiler.disable(layer).parameters()] == [*layer.parameters()]
 
 # an optimizer that was used before the compiler was loaded stays out of compiled functions
 optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)])

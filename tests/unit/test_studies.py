@@ -24,6 +24,7 @@ from gan_lab.runs.run import Run
 from gan_lab.studies import BUDGETS, Budget, Prediction, Study, engine, study_page, verdict
 from gan_lab.studies.measures import Arm, optimum, simultaneous
 from gan_lab.studies.verdict import CONTRADICTED, INCONCLUSIVE, SUPPORTED
+from gan_lab.utils.errors import UserError
 from tests.helpers.reports import written_run
 
 BOOK = Path(__file__).parents[2] / "docs" / "studies"
@@ -446,6 +447,24 @@ def test_superseded_study_is_not_counted_once_its_successor_is_measured(tmp_path
     assert f"]({older.name}.md)" in after.partition("\n## ")[0]
     page = (BOOK / f"{older.name}.md").read_text(encoding="utf-8")
     assert f"**Superseded by** [{newer.title}]({newer.name}.md)" in page
+
+
+def test_tables_of_the_index_have_a_heading_for_each_cell() -> None:
+    lines = (BOOK / "README.md").read_text(encoding="utf-8").splitlines()
+    head = 0
+    for line in lines:
+        cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert not head or not cells or cells == head, line
+        head = cells
+
+
+def test_study_superseded_by_a_superseded_one_is_refused(tmp_path: Path) -> None:
+    text = (studies.find_folder() / "optimum.yaml").read_text(encoding="utf-8")
+    for name, successor in (("a", "b"), ("b", "a"), ("c", "c"), ("d", "none")):
+        (tmp_path / f"{name}.yaml").write_text(f"{text}superseded_by: {successor}\n", "utf-8")
+        with pytest.raises(UserError, match=r"superseded_by: .+ Name (the newest|a) study$"):
+            studies.load(str(tmp_path / f"{name}.yaml"))
+        (tmp_path / f"{name}.yaml").write_text(f"{text}superseded_by: a\n", "utf-8")
 
 
 def test_superseding_studies_are_newer_and_use_other_seeds_or_designs() -> None:

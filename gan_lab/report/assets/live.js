@@ -235,7 +235,12 @@
       button.type = "button";
       button.append(canvas);
       wall.append(button);
-      button.addEventListener("click", () => { seed.value = button.dataset.seed; seed.dispatchEvent(new Event("input")); });
+      button.addEventListener("click", () => {
+        // The wall shows the first image of each seed.
+        index.value = 0;
+        seed.value = button.dataset.seed;
+        seed.dispatchEvent(new Event("input"));
+      });
       return [button, canvas];
     }) : [];
     const fill = coalesced(async () => {
