@@ -11,7 +11,7 @@ from typing import Any
 
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_lock import LockedFile, is_locked, list_locked_inodes
+from gan_lab.runs.run_lock import is_locked, list_locked_inodes
 from gan_lab.runs.run_search import find_run_folders
 from gan_lab.utils.errors import UserError, first_line
 
@@ -74,7 +74,7 @@ def list_runs(root: Path) -> list[ListedRun]:
     return runs
 
 
-def describe_run(folder: Path, locked: frozenset[LockedFile] = frozenset()) -> ListedRun:
+def describe_run(folder: Path, locked: frozenset[int] = frozenset()) -> ListedRun:
     """Describe a run folder. If it cannot be read, its status is "damaged"."""
     changed = max((get_time(folder / name) for name in DATED_FILES), default=0.0)
     name = f"{folder.resolve().parent.name}/{folder.name}"

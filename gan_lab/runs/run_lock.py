@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 # on Linux, all locks of this machine
 LOCKS = Path("/proc/locks")
-# major and minor number of its device, and inode
-LockedFile = tuple[int, int, int]
 
 
 def lock_path(run: Path) -> Path:
@@ -17,33 +16,40 @@ def lock_path(run: Path) -> Path:
     return folder.with_name(f".{folder.name}.lock")
 
 
-def is_locked(run: Path, inodes: frozenset[LockedFile] | None = None) -> bool:
+def is_locked(run: Path, inodes: frozenset[int] | None = None) -> bool:
     """Return whether a training on this machine, possibly this process, has locked a run folder.
 
-    To try the lock could stop a training that is about to start, so nothing is locked here.
+    To try the lock could stop a training that is about to start, so it is tried only where the
+    system does not list its locks, as on macOS.
 
     Args:
         run: The run folder.
         inodes: The result of ``list_locked_inodes``, for several runs; by default it is listed.
     """
+    path = lock_path(run)
     try:
-        status = lock_path(run).stat()
+        inode = path.stat().st_ino
     except OSError:
         return False
-    key = (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
-    return key in (list_locked_inodes() if inodes is None else inodes)
+    if not LOCKS.is_file():
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+    # without the device, whose number in this list is another one on some file systems
+    return inode in (list_locked_inodes() if inodes is None else inodes)
 
 
-def list_locked_inodes() -> frozenset[LockedFile]:
-    """List device and inode of all locked files; empty where the system does not list them."""
+def list_locked_inodes() -> frozenset[int]:
+    """List the inodes of all locked files; empty where the system does not list them."""
     inodes = set()
     try:
         for line in LOCKS.read_text(encoding="utf-8").splitlines():
             # 1: FLOCK ADVISORY WRITE 4242 08:01:131073 0 EOF
             fields = line.split()
             if len(fields) > 5 and fields[1] == "FLOCK":
-                major, minor, inode = fields[5].split(":")
-                inodes.add((int(major, 16), int(minor, 16), int(inode)))
+                inodes.add(int(fields[5].rpartition(":")[2]))
     except (OSError, ValueError):
         pass
     return frozenset(inodes)

@@ -388,6 +388,18 @@ def test_is_locked_elsewhere_sees_only_other_processes(tmp_path: Path) -> None:
     assert not run.is_locked_elsewhere
 
 
+def test_lock_is_tried_where_the_system_does_not_list_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "LOCKS", tmp_path / "none")
+    folder = tmp_path / "gan" / "seed0"
+    folder.mkdir(parents=True)
+    assert not run_lock.is_locked(folder)
+    with FileLock(tmp_path / "gan" / ".seed0.lock"):
+        assert run_lock.is_locked(folder)
+    assert not run_lock.is_locked(folder)
+
+
 def test_is_locked_never_takes_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that starts while a page is written gets its lock; every path finds it."""
     folder = tmp_path / "gan" / "seed0"
