@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader
 from gan_lab import seeding
 from gan_lab.config.schema import USER_FOLDERS, DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.degradations import PURPOSE, Degradation
 from gan_lab.data.facts import DataFacts
 from gan_lab.data.reference import Reference
 from gan_lab.data.samplers import (
@@ -31,6 +30,7 @@ from gan_lab.data.samplers import (
     stack_rows,
 )
 from gan_lab.data.split import PixelArray, Subset, split_in_half
+from gan_lab.degradations import PURPOSE, Degradation
 from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_unit
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
@@ -458,7 +458,7 @@ def warn_of_similar_names(names: Sequence[str]) -> None:
         plain = unicodedata.normalize("NFKC", name).casefold().strip(" .")
         groups[plain.lstrip("0") or plain].append(name)
     for group in groups.values():
-        if len(group) > 1:
+        if len({*group}) > 1:
             warnings.warn(
                 f"the class names {', '.join(map(repr, group))} hardly differ. If they are the same "
                 "class, merge their images",

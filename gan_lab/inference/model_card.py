@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_lab.data.degradations import Degradation
+from gan_lab.degradations import Degradation
 from gan_lab.report.embedding import SCRIPT, choose_snippet
 
 PAGE = "index.html"

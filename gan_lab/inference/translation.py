@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gan_lab.data import image_files, image_reader
-from gan_lab.data.degradations import cut_hole, upsample
 from gan_lab.data.levels import complete_levels
+from gan_lab.degradations import cut_hole, upsample
 from gan_lab.device import get_default_device
 from gan_lab.images import save_rgb, to_gray, to_unit
 from gan_lab.runs.ema_networks import DIGEST_CHARACTERS, load_ema_networks

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from gan_lab.config.schema import MetricsConfig
-from gan_lab.data.degradations import Degradation
+from gan_lab.degradations import Degradation
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics.explanations import Explanation
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from gan_lab.data.degradations import Degradation, shrink
+from gan_lab.degradations import Degradation, shrink
 from gan_lab.images import Batch, to_uint8, to_unit
 from gan_lab.metrics.base import Metric, Setting, Statistics
 from gan_lab.metrics.explanations import Explanation

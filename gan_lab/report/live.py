@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lab import __version__
-from gan_lab.data.degradations import Degradation
+from gan_lab.degradations import Degradation
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.networks.stylegan import StyleGANGenerator

@@ -302,7 +302,7 @@ def _collect_values(
     reals: bool,
 ) -> dict[str, Any]:
     # these need torch, and the index of runs does without
-    from gan_lab.data.degradations import Degradation
+    from gan_lab.degradations import Degradation
     from gan_lab.report import live
 
     shown = ("reals", "neighbours") if reals else ()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gan_lab import networks
 from gan_lab.config.loading import family_class
-from gan_lab.data.degradations import Degradation
+from gan_lab.degradations import Degradation
 from gan_lab.networks.layers import Network
 from gan_lab.runs import addresses
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint

@@ -46,12 +46,12 @@ class ZooModel:
 
     @property
     def translates(self) -> bool:
-        """Whether it is an image-to-image model."""
+        """True if it is an image-to-image model."""
         return "source_channels" in self.arguments
 
     @property
     def summary(self) -> str:
-        """What the model makes, in a few words."""
+        """A few words on what the model makes."""
         if self.translates:
             return "image-to-image, any size"
         channels, height, width = self.arguments["shape"]

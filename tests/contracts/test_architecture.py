@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     {"utils"},
     {"config", "images", "losses", "penalties", "seeding", "device"},
-    {"networks", "schedules", "augmentation", "batches"},
+    {"networks", "schedules", "augmentation", "batches", "degradations"},
     {"distributed"},
     {"families"},
     {"data"},

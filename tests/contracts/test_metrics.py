@@ -14,8 +14,8 @@ from torch.nn.functional import one_hot
 
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.degradations import Degradation
 from gan_lab.data.toy import SPREAD, centers
+from gan_lab.degradations import Degradation
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics import leaks, lpips, nearest_neighbors
 from gan_lab.metrics.base import Metric, Setting

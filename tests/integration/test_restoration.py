@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from gan_lab.cli import app
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.degradations import Degradation, cut_hole, upsample
+from gan_lab.degradations import Degradation, cut_hole, upsample
 from gan_lab.images import save_grid, to_uint8, to_unit
 from gan_lab.inference.export import export
 from gan_lab.inference.translation import TrainedTranslator, translate

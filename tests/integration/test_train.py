@@ -147,7 +147,7 @@ def test_the_command_line_draws_the_walks_of_the_generator(
         (
             "pix2pix",
             ["translate", "RUN", "nowhere", "out"],
-            "no images in nowhere (found: no files)",
+            "nowhere does not exist",
         ),
         ("pix2pix", ["sample", "RUN"], "Not a latent-to-image generator: "),
         ("gan", ["sample", "RUN", "--interpolate", "1"], "Use at least 1 walk and 2 steps"),

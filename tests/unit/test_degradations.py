@@ -14,7 +14,7 @@ from torch import Tensor
 from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
-from gan_lab.data.degradations import (
+from gan_lab.degradations import (
     Degradation,
     cut_hole,
     draw_blobs,

@@ -103,7 +103,7 @@ def test_no_image_is_an_error_that_lists_what_was_seen(tmp_path: Path) -> None:
         folder.decode(cfg(tmp_path / "none"))
     (tmp_path / "zero.png").touch()
     with pytest.raises(
-        ValueError, match=r"1 of 1 images are unreadable: .*zero.png: cannot identify image file"
+        ValueError, match=r"1 of 1 images are unreadable: .*zero.png: the file is empty"
     ):
         folder.decode(cfg(tmp_path, max_unreadable=1.0))
     (tmp_path / "zero.png").unlink()

@@ -72,7 +72,7 @@ def test_what_cannot_be_projected_is_one_line(
         project(load_generator(made("infogan", tmp_path, data_root)), image)
     run = str(made("gan", tmp_path, data_root))
     refused = CliRunner().invoke(app, ["project", run, str(tmp_path / "none")])
-    assert "no images in" in str(refused.exception)
+    assert "does not exist" in str(refused.exception)
     refused = CliRunner().invoke(app, ["project", run, "data.root=elsewhere"])
     assert "is not a run folder" in str(
         refused.exception

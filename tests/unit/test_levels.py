@@ -170,11 +170,12 @@ def test_translate_uses_one_scale_for_all_files(
     class Identity:
         levels = configured
         record: ClassVar[dict[str, Any]] = {}
+        fills_holes = False
 
         def __init__(self, folder: Path, direction: str, weights: str) -> None:
             assert weights == "best"
 
-        def __call__(self, images: Any) -> Any:
+        def __call__(self, images: Any, hole: Any) -> Any:
             peaks.append(round(float((images.max() + 1) * 127.5)))
             return images
 

@@ -81,7 +81,7 @@ def test_lightning_registers_its_signal_handlers_by_the_name_that_is_replaced() 
 def test_the_test_knows_every_private_name_of_the_files() -> None:
     text = "".join(path.read_text() for path in FILES)
     names = {name for name in re.findall(r"\b_[a-zA-Z]\w+", text) if not name.startswith("__")}
-    own = {"_describe_exit", "_join_under_new_keys", "_exit"}  # and os._exit
+    own = {"_describe_exit", "_join_under_new_keys", "_to_share", "_exit"}  # and os._exit
     assert names - own == set(USED) | set(OF_INSTANCES) | {"_SubprocessScriptLauncher"}
 
 
