@@ -67,7 +67,7 @@ def test_trackers_get_no_real_images_of_own_data(
         noise(SIDE, SIDE, seed=i).convert("L").save(tmp_path / "photos" / f"{i}.png")
     words = [word for word in small("pix2pix", tmp_path, data_root)
              if not word.startswith(("data.", "log.wandb"))]  # fmt: skip
-    words += ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.degradation=gray",
+    words += ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.degradation=edges",
               "data.size=28", "data.batch_size=16", "run.images=32", "run.evaluate_every_images=32",
               "log.wandb=offline", "log.tensorboard=true", f"log.wandb_reals={reals}", "run.id=r"]  # fmt: skip
     assert processes.train("pix2pix", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
