@@ -32,10 +32,11 @@ class UnreadableError(UserError):
     """A file that is not an image, or is damaged."""
 
 
-def read_image(path: Path, levels: Levels | None = None) -> np.ndarray:
+def read_image(path: Path, levels: Levels | None = None, background: str = "white") -> np.ndarray:
     """Read an image of any mode as uint8 RGB [3, H, W]. Raises UnreadableError with the path."""
     with silence_pillow():
-        return np.array(open_image(path, levels=levels)).transpose(2, 0, 1)
+        image = open_image(path, levels=levels, background=background)
+        return np.array(image).transpose(2, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,20 @@ def put_into_frame(image: Image.Image, frame: Frame, crop: int | None = None) ->
     return pixels[None] if frame.gray else pixels.transpose(2, 0, 1)
 
 
-def open_image(path: str | Path, min_side: int = 0, levels: Levels | None = None) -> Image.Image:
-    """Open an image as RGB, with its EXIF orientation applied and transparency over white.
+def open_image(
+    path: str | Path,
+    min_side: int = 0,
+    levels: Levels | None = None,
+    background: str = "white",
+) -> Image.Image:
+    """Open an image as RGB, with its EXIF orientation applied.
 
     Args:
         path: The image file.
         min_side: Decode large JPEG files at a reduced size, but not below this side in pixels.
         levels: Black and white levels of images with more than 8 bits; None: inferred from this
             image.
+        background: Color under transparent pixels.
 
     Raises:
         UnreadableError: The file is damaged, is larger than Pillow's pixel limit, or has NaN or
@@ -130,7 +137,7 @@ def open_image(path: str | Path, min_side: int = 0, levels: Levels | None = None
             # Invalid EXIF data.
             with contextlib.suppress(KeyError, TypeError, SyntaxError, ZeroDivisionError):
                 ImageOps.exif_transpose(image, in_place=True)
-            return to_rgb(image, levels)
+            return to_rgb(image, levels, background)
     except Image.DecompressionBombError:
         # twice the limit below
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
@@ -296,8 +303,10 @@ def _read_levels(image: Image.Image) -> np.ndarray:
     return levels
 
 
-def to_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
-    """Convert an image of any mode to RGB, transparency over white; see ``open_image``."""
+def to_rgb(
+    image: Image.Image, levels: Levels | None = None, background: str = "white"
+) -> Image.Image:
+    """Convert an image of any mode to RGB; see ``open_image``."""
     if is_deep(image):
         values = _read_levels(image)
         black, white = levels.of(image) if levels else (0.0, 0.0)
@@ -307,7 +316,9 @@ def to_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
         image = Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         solid = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", solid.size, "white"), solid).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", solid.size, background), solid).convert(
+            "RGB"
+        )
     return image.convert("RGB")
 
 

@@ -11,9 +11,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -263,7 +261,8 @@ def _read_mask(
     if not translator.fills_holes:
         raise UserError(f"--mask {path}: this run does not fill holes. Remove the option")
     try:
-        pixels = torch.from_numpy(_read_painted(path)).float()
+        # transparent pixels are not painted
+        pixels = torch.from_numpy(image_reader.read_image(path, background="black")).float()
     except (OSError, ValueError) as error:
         raise UserError(f"--mask {path} cannot be read: {error}. Choose an image file") from None
     hole = to_gray(pixels[None]) > MAX_BLACK_LEVEL
@@ -272,17 +271,6 @@ def _read_mask(
     if hole.all():
         raise UserError(f"--mask {path} is white everywhere. Leave black what is to be kept")
     return hole, {"mask": path.name, "mask_sha256": hash_file(path)[:DIGEST_CHARACTERS]}
-
-
-def _read_painted(path: Path) -> np.ndarray:
-    """Read a mask [3, H, W]; transparent pixels are not painted, so they are black."""
-    with Image.open(path) as image:
-        if not image.has_transparency_data:
-            return image_reader.read_image(path)
-        upright = ImageOps.exif_transpose(image).convert("RGBA")
-        black = Image.new("RGBA", upright.size, "black")
-        painted = Image.alpha_composite(black, upright).convert("RGB")
-    return np.asarray(painted).transpose(2, 0, 1).copy()
 
 
 def _choose_targets(paths: list[Path], base: Path, out: Path) -> list[Path]:
