@@ -219,6 +219,13 @@ def study(
         bool,
         typer.Option("--measure-only", help="Only share the work of another process; no page."),
     ] = False,
+    samples_only: Annotated[
+        bool,
+        typer.Option(
+            "--samples-only",
+            help="Only train the first seed of each arm, and write a picture of their samples.",
+        ),
+    ] = False,
 ) -> None:
     """Test a claim of the literature by an experiment.
 
@@ -228,6 +235,9 @@ def study(
     from gan_lab.cli import console
     from gan_lab.studies import study_page
 
+    if samples_only:
+        _write_study_samples(name, budget, root)
+        return
     if name:
         _run_studies(name, budget, root, workers, measure_only)
     rows = []
@@ -236,6 +246,22 @@ def study(
         local = study_page.read_verdicts(root / "studies", each)
         rows.append((each.name, each.claim, published, local))
     console.print_studies(rows, studies.BUDGETS)
+
+
+def _write_study_samples(name: str, budget: str, root: Path) -> None:
+    """Write the samples of the arms of a study, or of ``all``."""
+    from gan_lab import studies
+    from gan_lab.studies import engine
+
+    if not name:
+        raise UserError(
+            "--samples-only needs the name of a study, or all. `gan-lab study` lists them"
+        )
+    for each in map(studies.load, studies.names() if name == "all" else [name]):
+        if picture := engine.write_arm_samples(each, budget, root):
+            typer.echo(picture)
+        else:
+            typer.echo(f"{each.name}: no arm trains a generator")
 
 
 def _run_studies(name: str, budget: str, root: Path, workers: int, measure_only: bool) -> None:

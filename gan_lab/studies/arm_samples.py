@@ -7,55 +7,90 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from PIL import Image
 
-from gan_lab.images import save_grid
+from gan_lab.images import draw_grid, scatter
 from gan_lab.inference.sampling import TrainedGenerator, load_generator
+from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import write_text
+from gan_lab.utils.files import atomic_path, write_text
+from gan_lab.utils.provenance import save_png
 
 COLUMNS = 10
+# of a scatter plot, and the side of the plot in pixels
+POINTS, PLOT_SIDE = 1000, 128
+# of the eight rows of a grid that an image-to-image training has written
+GRID_ROWS = 2
+# pixels: between the pictures of two arms, and the width that small pictures fill side by side
+GAP, MIN_WIDTH = 4, 420
 
 
 def write_samples(measured: Mapping[str, Mapping[str, Any]], runs: Path, path: Path) -> list[str]:
-    """Write a picture with one row of samples per arm, and a JSON file that names the rows.
+    """Write a picture with the samples of each arm, and a JSON file that names the arms.
 
-    An arm without a training, with the training of an earlier arm, of points in the plane or of
-    image-to-image models has no row.
+    Samples of a generator of images are a row, points in the plane are a scatter plot, and an
+    image-to-image model has the first rows of the last grid of its training. An arm without a
+    training, or with the training of an earlier arm, is left out.
 
     Args:
         measured: The measurement of one seed, by arm.
         runs: The folder of the trainings.
-        path: The PNG file; the JSON file is next to it. Without rows, neither is written.
+        path: The PNG file; the JSON file is next to it. Without samples, neither is written.
 
     Returns:
-        The arms with a row.
+        The arms with samples, from left to right and from top to bottom.
     """
-    generators: dict[str, TrainedGenerator] = {}
+    pictures: dict[str, Image.Image] = {}
     seen = set()
     for arm, values in measured.items():
         trained = tuple(values.get("runs", []))
         if trained and trained not in seen:
             seen.add(trained)
-            if generator := _load_image_generator(runs / trained[-1]):
-                generators[arm] = generator
-    shapes = {tuple(each.network.recipe["arguments"]["shape"]) for each in generators.values()}
-    if len(shapes) != 1:
+            if picture := _draw_samples(runs / trained[-1]):
+                pictures[arm] = picture
+    if not pictures:
         # of an earlier measurement
         for earlier in (path, path.with_suffix(".json")):
             earlier.unlink(missing_ok=True)
         return []
-    images = torch.cat([generator(COLUMNS) for generator in generators.values()])
-    save_grid(images, COLUMNS, path, record={"output": "samples of a study"})
-    write_text(path.with_suffix(".json"), json.dumps([*generators]) + "\n")
-    return [*generators]
+    with atomic_path(path) as unfinished:
+        save_png(_arrange([*pictures.values()]), unfinished, {"output": "samples of a study"})
+    write_text(path.with_suffix(".json"), json.dumps([*pictures]) + "\n")
+    return [*pictures]
 
 
-def _load_image_generator(run: Path) -> TrainedGenerator | None:
-    """Load the generator of a run; None for points, image-to-image models and deleted runs."""
+def _draw_samples(run: Path) -> Image.Image | None:
+    """Draw samples of a run; None if it was deleted."""
     try:
-        generator = load_generator(run)
+        return _draw_latent_samples(load_generator(run))
     except UserError:
+        grids = Run(run).grids if run.is_dir() else []
+    if not grids:
         return None
-    _, height, width = generator.network.recipe["arguments"]["shape"]
-    return generator if min(height, width) > 1 else None
+    with Image.open(grids[-1][1]) as last:
+        grid = last.convert("RGB")
+    return grid.crop((0, 0, grid.width, round(grid.height * GRID_ROWS / 8)))
+
+
+def _draw_latent_samples(generator: TrainedGenerator) -> Image.Image:
+    if tuple(generator.network.recipe["arguments"]["shape"]) == (2, 1, 1):
+        return draw_grid(2 * scatter(generator(POINTS), PLOT_SIDE)[None] - 1, 1)
+    return draw_grid(generator(COLUMNS), COLUMNS)
+
+
+def _arrange(pictures: list[Image.Image]) -> Image.Image:
+    """Place pictures from left to right, and below each other where a row is full."""
+    width = max(MIN_WIDTH, *(picture.width for picture in pictures))
+    places = []
+    left, top, row_height = 0, 0, 0
+    for picture in pictures:
+        if left and left + picture.width > width:
+            left, top, row_height = 0, top + row_height + GAP, 0
+        places.append((left, top))
+        left += picture.width + GAP
+        row_height = max(row_height, picture.height)
+    right = max(x + picture.width for (x, _), picture in zip(places, pictures, strict=True))
+    arranged = Image.new("RGB", (right, top + row_height), "white")
+    for place, picture in zip(places, pictures, strict=True):
+        arranged.paste(picture, place)
+    return arranged

@@ -136,8 +136,35 @@ def collect(study: Study, budget: str, root: Path) -> None:
     write_text(path.with_suffix(".measured.json"), json.dumps(measured_with, indent=1) + "\n")
     write_text(path.with_suffix(".cost.json"), json.dumps(cost) + "\n")
     write_text(path.with_suffix(".runs.json"), json.dumps([*dict.fromkeys(runs)]) + "\n")
-    first_seed = dict(by_arm[: len(study.arms)])
-    write_samples(first_seed, root / "studies" / "runs", path.with_suffix(".samples.png"))
+    _write_samples_of(study, budget, root, dict(by_arm[: len(study.arms)]))
+
+
+def write_arm_samples(study: Study, budget: str, root: Path) -> Path | None:
+    """Measure the first seed of each arm if it is missing, and write the samples of its trainings.
+
+    For a study whose results are kept, but whose trainings are not.
+
+    Args:
+        study: The study.
+        budget: ``quick`` or ``full``.
+        root: The folder of runs.
+
+    Returns:
+        The picture; None if no arm has samples.
+
+    Raises:
+        UserError: As in ``measure``.
+    """
+    _measure_up_to(study, budget, root, 1, wait=True)
+    first_seed = dict(_list_complete_measurements(study, budget, root, 1))
+    return _write_samples_of(study, budget, root, first_seed)
+
+
+def _write_samples_of(
+    study: Study, budget: str, root: Path, first_seed: dict[str, dict[str, Any]]
+) -> Path | None:
+    path = root / "studies" / study.name / f"{budget}.samples.png"
+    return path if write_samples(first_seed, root / "studies" / "runs", path) else None
 
 
 def _list_measurements(

@@ -90,8 +90,10 @@ class RecordedResults:
         runs: Folders of the trainings, relative to ``runs`` next to the pages; none in docs.
         conclusion: What the results say about the claim, written by hand; empty for new results.
         measured: The record of ``measurement_record.py``; None if there is none.
-        samples: The picture of ``arm_samples.py``; None if there is none.
-        sampled_arms: The arms of its rows.
+        samples: The picture of ``arm_samples.py``, of the quick edition if the full one has none;
+            None if there is none.
+        sampled_arms: The arms in it.
+        sampled_budget: The edition of its trainings.
         superseded: Whether the study with the better design has results.
     """
 
@@ -103,6 +105,7 @@ class RecordedResults:
     measured: dict[str, Any] | None = None
     samples: Path | None = None
     sampled_arms: Sequence[str] = ()
+    sampled_budget: str = ""
     superseded: bool = False
 
 
@@ -126,10 +129,7 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
         says = read_json(conclusion)["text"] if conclusion.is_file() else ""
         record = path.with_suffix(".measured.json")
         measured = read_json(record) if record.is_file() else None
-        picture: Path | None = path.with_suffix(".samples.png")
-        arms = path.with_suffix(".samples.json")
-        if not arms.is_file():
-            picture = None
+        sampled = _find_samples(path.parent, budget)
         found[budget] = RecordedResults(
             budget,
             ordered,
@@ -137,11 +137,19 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
             trained,
             says,
             measured,
-            picture,
-            read_json(arms) if picture else (),
+            *sampled,
             is_superseded(folder, study),
         )
     return found
+
+
+def _find_samples(folder: Path, budget: str) -> tuple[Path | None, Sequence[str], str]:
+    """Find the picture of a budget, or of a smaller one; return it, its arms and its budget."""
+    for sampled in reversed(BUDGETS[: BUDGETS.index(budget) + 1]):
+        arms = folder / f"{sampled}.samples.json"
+        if arms.is_file():
+            return arms.with_suffix(".png"), read_json(arms), sampled
+    return None, (), ""
 
 
 def read_verdicts(folder: Path, study: Study) -> dict[str, str]:
@@ -373,13 +381,17 @@ def _format_prediction(judged: JudgedPrediction) -> list[str]:
 
 
 def _show_samples(study: Study, recorded: RecordedResults) -> str:
-    """Show a row of samples of each arm, by the first seed."""
+    """Show samples of each arm, by the first seed."""
     if not recorded.samples:
         return ""
     arms = ", ".join(f"`{arm}`" for arm in recorded.sampled_arms)
-    kind = "one row for each of" if len(recorded.sampled_arms) > 1 else "of"
+    shorter = ""
+    if recorded.sampled_budget != recorded.budget:
+        words = study.get_budget(recorded.sampled_budget).words
+        shorter = f" of the {recorded.sampled_budget} edition (`{words}`), far from finished"
+    order = ", in this order" if len(recorded.sampled_arms) > 1 else ""
     return (
-        f"Samples of the trainings with the first seed, {kind} {arms}:\n\n"
+        f"Samples of the trainings with the first seed{shorter}: {arms}{order}.\n\n"
         f"![Samples of the arms]({study.name}_samples.png)"
     )
 
