@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 
 from gan_lab.config.schema import ModelConfig
 
@@ -23,3 +24,8 @@ def decay_factor(cfg: ModelConfig, images_seen: int, to: float) -> float:
     if cfg.decay == "cosine":
         remaining = 0.5 * (1 + math.cos(math.pi * progress))
     return to + (1 - to) * remaining
+
+
+def round_to_float32(x: float) -> float:
+    """Round to the nearest float32, the precision in which a tensor on the device has the number."""
+    return struct.unpack("f", struct.pack("f", x))[0]

@@ -25,7 +25,7 @@ from gan_lab.distributed.gradients import average_gradients, is_distributed
 from gan_lab.distributed.lightning_internals import convert_pil_images, count_iteration
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.networks.layers import Network
-from gan_lab.schedules import decay_factor
+from gan_lab.schedules import decay_factor, round_to_float32
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
@@ -533,7 +533,7 @@ class Family(LightningModule, ABC):
                 for group in optimizer.param_groups:
                     # in the group, so that checkpoints keep the initial value
                     initial = group.setdefault("initial_lr", group["lr"])
-                    group["lr"] = initial * factor
+                    group["lr"] = round_to_float32(initial * factor)
 
     def log_scalars(self, **values: Tensor) -> None:
         """Record scalars of this iteration, means over the batch, without synchronizing ranks."""
