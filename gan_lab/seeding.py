@@ -6,9 +6,12 @@ exactly the numbers of a single process.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -41,6 +44,26 @@ def permutation(seed: int, purpose: str, index: int, n: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=key(seed, purpose, index))).permutation(n)
 
 
+class DrawRecorder(Protocol):
+    """Answers the draws of a training step that is captured as a graph."""
+
+    def take(self, stream: Stream, kind: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return the numbers of ``stream.sample(kind, shape, like)``."""
+
+
+_recorder: ContextVar[DrawRecorder | None] = ContextVar("recorder", default=None)
+
+
+@contextmanager
+def recording(recorder: DrawRecorder) -> Iterator[None]:
+    """Let a recorder answer all draws inside the context."""
+    token = _recorder.set(recorder)
+    try:
+        yield
+    finally:
+        _recorder.reset(token)
+
+
 @dataclass(frozen=True)
 class Stream:
     """Random numbers for one purpose at one index (an iteration or a batch index).
@@ -59,35 +82,35 @@ class Stream:
 
     def normal(self, n: int, *shape: int, like: Tensor) -> Tensor:
         """Sample from N(0, 1): [n, *shape], with the device and dtype of ``like``."""
-        return self._draw(
-            self.purpose, n, shape, like, torch.randn, np.random.Generator.standard_normal
-        )
+        return self._draw("normal", (n, *shape), like)
 
     def uniform(self, n: int, *shape: int, like: Tensor) -> Tensor:
         """Sample uniformly from [0, 1): [n, *shape], with the device and dtype of ``like``."""
-        return self._draw(
-            f"{self.purpose}/uniform", n, shape, like, torch.rand, np.random.Generator.random
-        )
+        return self._draw("uniform", (n, *shape), like)
 
-    def _draw(
-        self,
-        purpose: str,
-        n: int,
-        shape: tuple[int, ...],
-        like: Tensor,
-        sample_torch: Any,
-        sample_numpy: Any,
-    ) -> Tensor:
+    def _draw(self, kind: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        recorder = _recorder.get()
+        if recorder is None:
+            return self.sample(kind, shape, like)
+        return recorder.take(self, kind, shape, like)
+
+    def sample(self, kind: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Sample ``normal`` or ``uniform`` numbers of a shape, past any recorder."""
+        is_normal = kind == "normal"
+        purpose = self.purpose if is_normal else f"{self.purpose}/uniform"
         stream_key = key(self.seed, purpose, self.index)
-        global_shape = (n * self.world, *shape)
+        n = shape[0]
+        global_shape = (n * self.world, *shape[1:])
         rows = slice(self.rank * n, (self.rank + 1) * n)
         # image-shaped noise is megabytes: sampling it on the host and copying it would be slow
-        if like.device.type == "cuda" and len(shape) > 1:
+        if like.device.type == "cuda" and len(shape) > 2:
             device_generator = torch.Generator(like.device).manual_seed(stream_key % 2**63)
-            numbers = sample_torch(global_shape, generator=device_generator, device=like.device)
-            return numbers[rows].to(like.dtype)
+            sample = torch.randn if is_normal else torch.rand
+            sampled = sample(global_shape, generator=device_generator, device=like.device)
+            return sampled[rows].to(like.dtype)
         generator = np.random.Generator(np.random.Philox(key=stream_key))
-        numbers = sample_numpy(generator, global_shape, dtype=np.float32)
+        draw = generator.standard_normal if is_normal else generator.random
+        numbers = draw(global_shape, dtype=np.float32)
         return send_to_device(torch.from_numpy(numbers[rows]), like.device, like.dtype)
 
 

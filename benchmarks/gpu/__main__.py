@@ -17,7 +17,13 @@ import lightning
 import torch
 
 from benchmarks.gpu import Row, Rows, Setting, find_experiments
-from benchmarks.gpu.equality import check_bf16, check_devices, check_resume, check_sampling
+from benchmarks.gpu.equality import (
+    check_bf16,
+    check_devices,
+    check_graphs,
+    check_resume,
+    check_sampling,
+)
 from benchmarks.gpu.program import check_memory, check_several_processes, check_training
 from benchmarks.gpu.speed import check_evaluation, check_settings, check_throughput
 from gan_lab.config import extensions, loading
@@ -27,6 +33,7 @@ CHECKS: dict[str, Callable[[Setting], Rows]] = {
     "sampling": check_sampling,
     "memory": check_memory,
     "resume": check_resume,
+    "graphs": check_graphs,
     "bf16": check_bf16,
     "throughput": check_throughput,
     "settings": check_settings,

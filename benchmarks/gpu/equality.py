@@ -191,6 +191,27 @@ def check_resume(setting: Setting) -> Rows:
         )
 
 
+def check_graphs(setting: Setting) -> Rows:
+    """Compare trainings of every family whose steps are replayed as CUDA graphs with eager ones.
+
+    The replayed one is stopped halfway and resumed.
+    """
+    for family, name in setting.families.items():
+        n = setting.limit_iterations(40)
+        folder = setting.folder / "graphs" / name
+        eager = train_experiment(name, [], folder / "eager", 2 * n).family
+        train_experiment(name, ["run.graph=auto"], folder / "replayed", n)
+        replayed = train_experiment(name, ["run.graph=auto"], folder / "replayed", 2 * n).family
+        obstacle = eager.describe_obstacle_to_capture()
+        result = _compare_weights(eager.state_dict(), replayed.state_dict())
+        yield Row(
+            f"{family}, {2 * n} iterations: run.graph=auto = off",
+            f"{result}; {obstacle or 'captured'}",
+            "bit-equal",
+            result == "bit-equal",
+        )
+
+
 def check_bf16(setting: Setting) -> Rows:
     """Compare 100 iterations of every family in mixed precision with float32.
 

@@ -10,18 +10,18 @@ from unittest.mock import patch
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor
 
 from benchmarks import throughput
 from benchmarks.gpu import Clock, Row, Rows, Setting, build_experiment, train_experiment
 from benchmarks.gpu.equality import DEVICE
 from benchmarks.throughput import synchronize
-from gan_lab import device
+from gan_lab import device, seeding
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics import extractors
 from gan_lab.seeding import Stream
+from gan_lab.training.step_graph import WARM_UP, CUDARecorder, Draws, prepare_optimizer
 
 LARGE = ["data.size=64", "model.width=64"]
 # Experiment, overrides, measured iterations.
@@ -31,7 +31,7 @@ CASES: dict[str, tuple[str, list[str], int]] = {
     "dcgan 64 px, batch 64": ("dcgan", LARGE, 100),
     "dcgan 64 px, batch 256": ("dcgan", [*LARGE, "data.batch_size=256"], 100),
     "sngan": ("sngan", [], 100),
-    # Without an image pool, because a CUDA graph cannot choose the image that a pool returns.
+    # Without an image pool, as in the measurements of docs/gpu.md.
     "cyclegan_256": ("cyclegan_256", ["model.pool_size=0"], 40),
     "cyclegan_256 tf32": ("cyclegan_256", ["model.pool_size=0", "run.precision=tf32"], 40),
 }
@@ -71,43 +71,23 @@ class StepTimer(Callback):
             self.failure = "no CUDA"
             return
         try:
-            self.replay = self._measure_seconds(self._capture_step(family, step).replay)
+            self.replay = self._measure_seconds(self._capture_step(family, step))
         except Exception as error:
             self.failure = f"{type(error).__name__}: {str(error).splitlines()[0][:90]}"
         finally:
             family.logged_scalars = {}
 
-    def _capture_step(self, family: Family, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    def _capture_step(self, family: Family, step: Callable[[], None]) -> Callable[[], None]:
+        """Capture the step with the random numbers of one iteration, and return its replay."""
         for optimizer in family.optimizer_list():
-            for group in optimizer.param_groups:
-                group["capturable"] = True
-        cached: dict[Any, Tensor] = {}
-        draw = Stream._draw
-
-        # A replayed graph cannot sample new numbers on the host, so every iteration uses the same.
-        def draw_once(stream: Stream, *arguments: Any) -> Tensor:
-            _, n, shape, like, _, sample_numpy = arguments
-            key = (stream.purpose, n, shape, like.device, sample_numpy)
-            if key not in cached:
-                cached[key] = draw(stream, *arguments)
-            return cached[key]
-
-        with patch.object(Stream, "_draw", draw_once):
-            return self._capture_graph(step)
-
-    def _capture_graph(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        # Warm up in a side stream, as PyTorch's documentation of CUDA graphs requires.
-        side_stream = torch.cuda.Stream()
-        side_stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side_stream):
-            for _ in range(3):
-                step()
-        torch.cuda.current_stream().wait_stream(side_stream)
-        synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            step()
-        return graph
+            prepare_optimizer(optimizer, family)
+        recorder, draws = CUDARecorder(family.device), Draws(family)
+        with seeding.recording(draws):
+            for _ in range(WARM_UP):
+                draws.restart()
+                recorder.warm_up(step)
+            draws.fill()
+            return recorder.capture(step)
 
     def _measure_seconds(self, step: Callable[[], Any]) -> float:
         for _ in range(5):
@@ -169,6 +149,10 @@ def check_throughput(setting: Setting) -> Rows:
             throughput.WARMUP_ITERATIONS = warmup
             ratio = throughput.measure_plain_loop(built) / n / seconds
             yield Row(f"{case}: lab / hand-written loop", f"{ratio:.2f}", "0.9", ratio >= 0.9)
+        replayed = measure_lab(name, [*overrides, "run.graph=auto"], folder / "graph", n, warmup)
+        yield Row(
+            f"{case}: run.graph=auto / off", f"{seconds / replayed.seconds:.2f} times the images/s"
+        )
         value = f"{timer.replay / seconds:.2f}; {1e3 * timer.replay:.2f} ms per iteration"
         if timer.failure:
             value = f"failed: {timer.failure}"

@@ -146,6 +146,9 @@ class RunConfig:
     micro_batches: int = number(1, minimum=1)
     # compile the networks with torch.compile, which needs a C++ compiler
     compile: bool = False
+    # auto: replay steps as CUDA graphs where that is possible, which saves the time of Python; not
+    # yet run on a GPU, so off is the default
+    graph: Literal["off", "auto"] = "off"
     # images between two evaluations
     evaluate_every_images: int = number(50_000, minimum=1)
     # replace an existing run; refused if its folder contains files that the lab did not write

@@ -47,6 +47,7 @@ class ACGAN(Family):
     """Auxiliary classifier GAN (Odena et al. 2017, arXiv 1610.09585)."""
 
     Config = ACGANConfig
+    capturable = True
     conditional = True
 
     def build_networks(self, spec: ImageSpec, cfg: ACGANConfig) -> None:

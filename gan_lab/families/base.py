@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
-from typing import Any, ClassVar, final, get_args, get_type_hints
+from typing import Any, ClassVar, Protocol, final, get_args, get_type_hints
 
 import torch
 from lightning.pytorch import LightningModule
@@ -35,6 +35,13 @@ PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 RESTORED = ("gray", "mask", "downsample", "noise")
 # more than any grid has
 MAX_GRID_SETS = 16
+
+
+class ScheduleTensors(Protocol):
+    """Static tensors of the numbers that change between iterations."""
+
+    def take(self, name: str, compute: Callable[[], float]) -> Tensor:
+        """Return the tensor [] of a number."""
 
 
 class Family(LightningModule, ABC):
@@ -72,6 +79,9 @@ class Family(LightningModule, ABC):
     semi_supervised: ClassVar[bool] = False
     # number of different real minibatches in one iteration
     minibatches: ClassVar[int] = 1
+    # whether steps of one phase() launch the same operations on the device: no Python condition on
+    # values of tensors, and numbers that change come from scheduled(). Subclasses do not inherit it
+    capturable: ClassVar[bool] = False
     generator: Network
     discriminator: nn.Module
 
@@ -137,6 +147,8 @@ class Family(LightningModule, ABC):
         self.end_turn: Callable[[Any], list[Any]] | None = None
         # in the lab's loop its callbacks do the logging, and torch's generators need no restoring
         self.in_lab_loop = False
+        # static tensors of scheduled numbers, while a step is captured as a graph
+        self._schedule: ScheduleTensors | None = None
         # the scalars of the last step
         self.logged_scalars: dict[str, Tensor] = {}
         # discriminator augmentation
@@ -253,6 +265,43 @@ class Family(LightningModule, ABC):
     @abstractmethod
     def step(self, batch: Batch) -> None:
         """Run one iteration of the paper's algorithm on a real minibatch."""
+
+    def phase(self) -> Hashable:
+        """Return what the conditions of ``step`` on the host decide in this iteration.
+
+        Steps of one phase launch the same operations, and share a graph (``run.graph``).
+        """
+        return ()
+
+    def scheduled(self, name: str, compute: Callable[[], float]) -> float | Tensor:
+        """Return a number that changes between iterations: a float, or in a graph a tensor [].
+
+        Args:
+            name: Its name, unique in the step.
+            compute: Computes it for the present iteration.
+        """
+        if self._schedule is None:
+            return compute()
+        return self._schedule.take(name, compute)
+
+    @contextmanager
+    def scheduling(self, schedule: ScheduleTensors) -> Iterator[None]:
+        """Take scheduled numbers from static tensors inside the context."""
+        self._schedule = schedule
+        try:
+            yield
+        finally:
+            self._schedule = None
+
+    def describe_obstacle_to_capture(self) -> str:
+        """Return why steps cannot be captured as graphs (``run.graph``); empty if they can."""
+        if "capturable" not in vars(type(self)) or not self.capturable:
+            return f"{type(self).__name__} does not set capturable"
+        if self.decays_learning_rates:
+            for optimizer in self.configure_optimizers():
+                if not optimizer.defaults.get("fused"):
+                    return f"{type(optimizer).__name__} has no decaying learning rate in a graph"
+        return ""
 
     @final
     def training_step(self, batch: Any, batch_idx: int = 0) -> None:
@@ -525,15 +574,26 @@ class Family(LightningModule, ABC):
             value = value / distributed.get_world_size()
         return self.mean_over_micro_batches(value)
 
+    @property
+    def decays_learning_rates(self) -> bool:
+        """Whether learning rates follow a schedule (``model.decay``)."""
+        return isinstance(self.cfg, ModelConfig) and self.cfg.decay_images > 0
+
     def decay_learning_rates(self) -> None:
         """Set all learning rates to their scheduled values at ``images_seen`` (``model.decay``)."""
-        if isinstance(self.cfg, ModelConfig) and self.cfg.decay_images:
-            factor = decay_factor(self.cfg, self.images_seen, self.cfg.decay_to)
-            for optimizer in self.optimizer_list():
-                for group in optimizer.param_groups:
-                    # in the group, so that checkpoints keep the initial value
-                    initial = group.setdefault("initial_lr", group["lr"])
-                    group["lr"] = round_to_float32(initial * factor)
+        if not self.decays_learning_rates:
+            return
+        factor = decay_factor(self.cfg, self.images_seen, self.cfg.decay_to)
+        for optimizer in self.optimizer_list():
+            for group in optimizer.param_groups:
+                # in the group, so that checkpoints keep the initial value
+                initial = group.setdefault("initial_lr", group["lr"])
+                lr = initial * factor
+                # a step that is captured as a graph reads it from the device
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(lr)
+                else:
+                    group["lr"] = round_to_float32(lr)
 
     def log_scalars(self, **values: Tensor) -> None:
         """Record scalars of this iteration, means over the batch, without synchronizing ranks."""
@@ -624,12 +684,17 @@ class Family(LightningModule, ABC):
         convert_pil_images(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the counters."""
+        """Save the counters, and optimizers without the settings of captured steps."""
         checkpoint |= {
             "iteration": self.iteration,
             "images_seen": self.images_seen,
             "branch": self.branch,
         }
+        for state in checkpoint.get("optimizer_states", []):
+            for group in state["param_groups"]:
+                group["lr"] = float(group["lr"])
+                if "capturable" in group:
+                    group["capturable"] = False
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the counters."""

@@ -46,6 +46,7 @@ class CGAN(Family):
     """Conditional GAN (Mirza & Osindero 2014, arXiv 1411.1784)."""
 
     Config = CGANConfig
+    capturable = True
     conditional = True
 
     def build_networks(self, spec: ImageSpec, cfg: CGANConfig) -> None:

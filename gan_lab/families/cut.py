@@ -70,6 +70,7 @@ class CUT(Family):
     """
 
     Config = CUTConfig
+    capturable = True
     image_to_image = True
 
     def build_networks(self, spec: ImageSpec, cfg: CUTConfig) -> None:

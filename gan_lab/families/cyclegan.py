@@ -66,6 +66,7 @@ class CycleGAN(Family):
     """
 
     Config = CycleGANConfig
+    capturable = True
     ema_networks = ("generator", "generator_back")
     output_names = ("generated", "back", "cycled", "back_cycled")
     reconstructed_sets = (2, 5)

@@ -26,6 +26,7 @@ Differs from the paper:
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -80,6 +81,7 @@ class GAN(Family):
     """GAN (Goodfellow et al. 2014, arXiv 1406.2661); also DCGAN and least-squares GAN."""
 
     Config = GANConfig
+    capturable = True
 
     def build_networks(self, spec: ImageSpec, cfg: GANConfig) -> None:
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
@@ -108,6 +110,11 @@ class GAN(Family):
             ),
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
+
+    def phase(self) -> Hashable:
+        gamma = penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration)
+        is_pretraining = self.images_seen < self.cfg.pretrain_images
+        return gamma > 0, is_pretraining, self._compute_noise_level() > 0
 
     def step(self, batch: Batch) -> None:
         x = batch.images
@@ -145,11 +152,15 @@ class GAN(Family):
 
     def add_instance_noise(self, images: Tensor, purpose: str) -> Tensor:
         """Add instance noise, annealed linearly to 0, to the discriminator's input."""
-        remaining = 1 - self.images_seen / self.cfg.instance_noise_images
-        if self.cfg.instance_noise == 0 or remaining <= 0:
+        if self._compute_noise_level() == 0:
             return images
         noise = self.stream(purpose).normal(len(images), *images.shape[1:], like=images)
-        return images + self.cfg.instance_noise * remaining * noise
+        return images + self.scheduled("instance noise", self._compute_noise_level) * noise
+
+    def _compute_noise_level(self) -> float:
+        """Return the standard deviation of the instance noise in this iteration."""
+        remaining = 1 - self.images_seen / self.cfg.instance_noise_images
+        return self.cfg.instance_noise * max(0.0, remaining)
 
     @property
     def adversarial_loss(self) -> str:

@@ -55,6 +55,7 @@ class InfoGAN(Family):
     """InfoGAN (Chen et al. 2016, arXiv 1606.03657)."""
 
     Config = InfoGANConfig
+    capturable = True
     ema_networks = ("generator", "discriminator")
     output_names = ("generated", "code_logits")
     generator: CodedGenerator

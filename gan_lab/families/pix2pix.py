@@ -67,6 +67,7 @@ class Pix2Pix(Family):
     """
 
     Config = Pix2PixConfig
+    capturable = True
     image_to_image = True
     paired = True
     set_names = ("input", "output", "truth")

@@ -67,6 +67,7 @@ class R3GAN(Family):
     """R3GAN: relativistic loss with R1 and R2 (Huang et al. 2024, arXiv 2501.05441)."""
 
     Config = R3GANConfig
+    capturable = True
     minibatches = 2
 
     def build_networks(self, spec: ImageSpec, cfg: R3GANConfig) -> None:
@@ -92,7 +93,7 @@ class R3GAN(Family):
         (x, y), (x_g, y_g) = self.split_minibatches(batch)
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
-        gamma = self.cfg.gamma * decay_factor(self.cfg, self.images_seen, self.cfg.gamma_to)
+        gamma = self.scheduled("gamma", self._compute_gamma)
 
         # equation 2, max over D: real i is paired with fake i; with R1 and R2
         with self.toggled_optimizer(opt_d):
@@ -119,6 +120,10 @@ class R3GAN(Family):
             self.minimize(loss_g, opt_g)
 
         self.log_scalars(loss_d=loss_d, loss_g=loss_g, r1=r1, r2=r2)
+
+    def _compute_gamma(self) -> float:
+        """Return the weight of the penalties in this iteration."""
+        return self.cfg.gamma * decay_factor(self.cfg, self.images_seen, self.cfg.gamma_to)
 
     @property
     def adversarial_loss(self) -> str:

@@ -61,6 +61,7 @@ class SGAN(Family):
     """
 
     Config = SGANConfig
+    capturable = True
     ema_networks = ("generator", "discriminator", "baseline")
     output_names = ("generated", "logits", "baseline_logits")
     semi_supervised = True

@@ -19,6 +19,7 @@ Differs from the papers:
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +70,7 @@ class SNGAN(Family):
     """
 
     Config = SNGANConfig
+    capturable = True
 
     def build_networks(self, spec: ImageSpec, cfg: SNGANConfig) -> None:
         self.conditional = spec.classes > 0
@@ -94,6 +96,10 @@ class SNGAN(Family):
             Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
+
+    def phase(self) -> Hashable:
+        gamma = penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration)
+        return gamma > 0, (self.iteration + 1) % self.cfg.n_critic == 0
 
     def step(self, batch: Batch) -> None:
         x, y = batch.images, batch.labels

@@ -58,6 +58,7 @@ class VAEGAN(Family):
     """VAE/GAN (Larsen et al. 2016, arXiv 1512.09300)."""
 
     Config = VAEGANConfig
+    capturable = True
     ema_networks = ("generator", "encoder")
     output_names = ("generated", "reconstructed")
     reconstructed_sets = (1,)

@@ -13,6 +13,7 @@ Differs from the paper:
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +51,7 @@ class WGAN(Family):
     """Wasserstein GAN with weight clipping (Arjovsky et al. 2017, arXiv 1701.07875)."""
 
     Config = WGANConfig
+    capturable = True
 
     def build_networks(self, spec: ImageSpec, cfg: WGANConfig) -> None:
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
@@ -61,6 +63,9 @@ class WGAN(Family):
             RMSprop(self.discriminator.parameters(), self.cfg.lr_d),
             RMSprop(self.generator.parameters(), self.cfg.lr_g),
         ]
+
+    def phase(self) -> Hashable:
+        return (self.iteration + 1) % self.cfg.n_critic == 0
 
     def step(self, batch: Batch) -> None:
         x = batch.images

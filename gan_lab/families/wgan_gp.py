@@ -18,6 +18,7 @@ Differs from the paper:
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -64,6 +65,7 @@ class WGANGP(Family):
     """
 
     Config = WGANGPConfig
+    capturable = True
     loss: ClassVar[AdversarialLoss] = losses.LOSSES["wasserstein"]
 
     def build_networks(self, spec: ImageSpec, cfg: WGANGPConfig) -> None:
@@ -84,6 +86,9 @@ class WGANGP(Family):
             Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
+
+    def phase(self) -> Hashable:
+        return (self.iteration + 1) % self.cfg.n_critic == 0
 
     def step(self, batch: Batch) -> None:
         x = batch.images

@@ -50,6 +50,7 @@ from gan_lab.training.callbacks.time_left import TimeLeft
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.training.callbacks.wandb_logger import WandbLogger, is_disabled
 from gan_lab.training.gradient_accumulation import accumulate
+from gan_lab.training.step_graph import capture_steps
 from gan_lab.training.warm_start import freeze_discriminators
 from gan_lab.utils.errors import UserError, first_line
 
@@ -189,6 +190,7 @@ def build(
     family = build_family(config, data)
     data.follow(family)
     accumulate(family, config.run.micro_batches)
+    capture_steps(family, config, launched.world_size)
     evaluator, headline, notes = build_evaluator(config, family, data)
     trackers = build_trackers(config, run) if trackers is None else trackers
 

@@ -289,6 +289,7 @@ GPU_ROWS = {
     "sampling": "load_generator(device=...): 64 images, GPU = CPU",
     "memory": "memory took",  # needs a GPU: no row
     "resume": "gan, 4 iterations",
+    "graphs": "gan, 4 iterations: run.graph=auto = off",
     "bf16": "bf16-mixed gan: mean losses of the iterations, against 32-true",
     "throughput": "ring: lab / its step alone",
     "settings": "dcgan 64 px, batch 256, images/s: data on the host / defaults",
