@@ -158,7 +158,7 @@ def describe_network(
         "graph": traced,
         "tensors": [[name, list(value.shape)] for name, value in tensors.items()],
         "half": half,
-        "weights": _encode(array, np.float16 if half else np.float32),
+        "weights": encode(array, np.float16 if half else np.float32),
         "shape": list(read_shape(network)),
         "source_channels": network.recipe["arguments"].get("source_channels", 0),
     }
@@ -203,7 +203,7 @@ def _describe_latents(
     ]
     styles = {}
     if isinstance(network, StyleGANGenerator):
-        mean = _encode(network.mapping.w_avg.numpy(), np.float32)
+        mean = encode(network.mapping.w_avg.numpy(), np.float32)
         styles = {"styles": {"layers": network.num_ws, "mean": mean}}
     images = max(1, MAX_LATENT_NUMBERS // 4 // (IMAGES * arguments["z_dim"]))
     more = [
@@ -212,12 +212,12 @@ def _describe_latents(
     ]
     return {
         **styles,
-        "z": _encode(torch.cat(z).numpy(), np.float32),
+        "z": encode(torch.cat(z).numpy(), np.float32),
         # the images of --n 64 of the first seeds
         "images": {
             "count": IMAGES,
             "seeds": len(more),
-            "z": _encode(torch.cat(more).numpy(), np.float32),
+            "z": encode(torch.cat(more).numpy(), np.float32),
         },
         "seeds": seeds,
         # A prior with codes is not Gaussian, so latents are interpolated linearly.
@@ -282,7 +282,7 @@ def _describe_grid(run: Run, network: Network) -> dict[str, Any] | None:
         return None
     z = network.sample_latents(Stream(seed, "samples"), count, like=torch.empty(0))
     return {
-        "z": _encode(z.numpy(), np.float32),
+        "z": encode(z.numpy(), np.float32),
         "count": count,
         "labels": labels or [],
         "columns": columns,
@@ -381,6 +381,6 @@ def fills_holes(described: Mapping[str, Any]) -> bool:
     return bool(described.get("source_channels", 0) == described["shape"][0] + 1)
 
 
-def _encode(array: np.ndarray, kind: Any) -> str:
+def encode(array: np.ndarray, kind: Any) -> str:
     """Encode numbers for the script, little endian in base 64."""
     return base64.b64encode(array.astype(np.dtype(kind).newbyteorder("<")).tobytes()).decode()

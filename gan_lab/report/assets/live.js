@@ -4,30 +4,8 @@
   if (!models.length) return;
   const one = (name) => document.getElementById(name);
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const run = runner();
+  const run = (model, name, inputs) => runNetwork(`${model}/${name}`, models[model].networks[name], inputs);
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-
-  // A function (model, network, inputs) => promise of a tensor. The networks run in a worker, or in the page as a fallback.
-  function runner() {
-    const waiting = new Map();
-    let worker = null, next = 0;
-    try {
-      const address = URL.createObjectURL(new Blob([document.currentScript.textContent], { type: "text/javascript" }));
-      worker = new Worker(address);
-      worker.onmessage = ({ data: { id, result } }) => { waiting.get(id)(result); waiting.delete(id); };
-      worker.onerror = ({ message }) => { say(`Cannot run the network: ${message}`); };
-    } catch { /* Some browsers do not allow workers from a page that was opened as a file. */ }
-    const opened = {};
-    return (model, name, inputs) => {
-      const key = `${model}/${name}`;
-      if (!(key in opened)) {
-        opened[key] = worker ?? engine.open(models[model].networks[name]);
-        worker?.postMessage({ name: key, network: models[model].networks[name] });
-      }
-      if (!worker) return Promise.resolve(engine.run(opened[key], inputs));
-      return new Promise((done) => { waiting.set(++next, done); worker.postMessage({ id: next, name: key, inputs }); });
-    };
-  }
 
   const { pen, show, read } = engine;
 
