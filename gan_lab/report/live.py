@@ -46,6 +46,9 @@ BASE_MODULE = "gan_lab.families.base"
 DIRECTIONS = 8
 # the two generators and the encoder of a run have up to three recipes
 MAX_CACHED_RECIPES = 8
+# weights to compare with the best ones, and what differs in their description
+OTHER_WEIGHTS = ("last", "raw")
+OWN_KEYS = ("networks", "record", "images_seen", "styles")
 PLAYED_NETWORKS = ("generator", "generator_back", "encoder")
 # by recipe: the operations before constants are folded, the names of their tensors, and constants
 _traced: dict[str, tuple[graph.Graph, list[str], dict[str, Tensor]]] = {}
@@ -94,6 +97,7 @@ def describe_run(
         return None, f"they cannot run in a page: {error}"
     record = loaded.describe_source() | {"version": __version__}
     model = {"name": run.name, "networks": described, "weights": size, "record": record}
+    model["images_seen"] = loaded.iteration * int(run.values.get("data.batch_size") or 0)
     degradation = Degradation.from_values(run.values)
     if degradation.kind == "downsample":
         model["enlarged"] = degradation.factor
@@ -102,6 +106,37 @@ def describe_run(
         if not latents_only and (grid := _describe_grid(run, played["generator"])):
             model["grid"] = grid
     return model, ""
+
+
+def add_other_weights(run: Run, model: dict[str, Any]) -> None:
+    """Add the last EMA weights and the raw ones to the description of the best ones, if they fit.
+
+    All networks of a page have up to ``MAX_WEIGHTS`` weights together.
+
+    Args:
+        run: The run.
+        model: The description, which gets ``others``, and the names of those ``omitted``.
+    """
+    others: list[dict[str, Any]] = []
+    omitted: list[str] = []
+    for weights in OTHER_WEIGHTS:
+        try:
+            loaded = load_ema_networks(run.path, weights)
+        # without such a checkpoint there is nothing to compare
+        except UserError:
+            continue
+        shown = [each["record"]["digest"] for each in (model, *others)]
+        if loaded.compute_digest() in shown:
+            continue
+        left = MAX_WEIGHTS - model["weights"] * (1 + len(others))
+        other, reason = describe_run(run, left, loaded=loaded)
+        if other is not None:
+            # latents, directions and examples are the same
+            others.append({key: other[key] for key in OWN_KEYS if key in other})
+        elif reason:
+            omitted.append(weights)
+    if others or omitted:
+        model |= {"others": others, "omitted": omitted}
 
 
 def trace(network: Network | StylePart) -> tuple[graph.Graph, dict[str, Tensor]]:

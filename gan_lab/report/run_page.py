@@ -315,6 +315,9 @@ def _collect_values(
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)
     model, why_not = live.describe_run(run, loaded=networks)
+    # published pages have the published weights alone
+    if model and networks is None and training is None:
+        live.add_other_weights(run, model)
     player = point_player.describe_player(run, seen, networks, with_generator=training is None)
     thinned = any(
         line["step"] > 1 for _, group in charts for chart in group for line in chart["series"]

@@ -32,6 +32,7 @@ from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
+from gan_lab.utils.provenance import read_record
 from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
 from tests.helpers.folders import run_folder
@@ -374,6 +375,80 @@ def test_two_runs_are_steered_together(
     for place, folder in enumerate(every):
         made = pixels(tab, f"canvas.made[data-model='{place}']")
         assert np.abs(made - shown(load_generator(folder)(1, seed=7))).max() <= 1
+
+
+@needs_chromium
+def test_weights_of_one_run_draw_the_same_seed(
+    folders: dict[str, Path], page_of: Callable[[str], Path], opened: Any
+) -> None:
+    """One after the other or side by side; wall, command, address and reload follow the choice."""
+    folder = folders["cgan"]
+    tab = opened(page_of("cgan"))
+    expected = {
+        weights: shown(load_generator(folder, weights)(1, 4, 5))
+        for weights in ("best", "last", "raw")
+    }
+    tab.locator("#live-seed").fill("5")
+    tab.locator("button.class").nth(4).click()
+    answered(tab)
+    assert tab.locator("canvas.made:visible").count() == 1
+    tab.get_by_role("button", name="last", exact=True).click()
+    answered(tab)
+    (canvas,) = tab.locator("canvas.made:visible").all()
+    assert canvas.get_attribute("aria-label").endswith("weights last")
+    assert np.abs(pixels(tab, "canvas.made:visible") - expected["last"]).max() <= 1
+    wall = shown(load_generator(folder, "last")(1, 4, 2))
+    assert np.abs(wall_of(tab)[2] - wall).max() <= 1
+    command = shlex.split(tab.text_content("#live-command"))
+    assert command[3:] == ["--n", "1", "--seed", "5", "--class", "4", "--weights", "last"]
+    tab.get_by_label("Side by side").check()
+    answered(tab)
+    for place, (weights, image) in enumerate(expected.items()):
+        made = pixels(tab, f"canvas.made[data-model='{place}']:visible")
+        assert np.abs(made - image).max() <= 1, weights
+    assert len({image.tobytes() for image in expected.values()}) == 3
+    assert tab.url.endswith("#live?seed=5&class=4&weights=last&side=1")
+    tab.reload()
+    answered(tab)
+    assert tab.locator("button.weights[aria-pressed=true]").text_content() == "last"
+    assert tab.locator("canvas.made:visible").count() == 3
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Download PNG").click()
+    record = read_record(download.value.path()) or {}
+    assert record["weights"] == "last"
+
+
+@needs_chromium
+def test_weights_of_a_translator_are_compared(
+    folders: dict[str, Path], page_of: Callable[[str], Path], opened: Any
+) -> None:
+    folder = folders["pix2pix"]
+    tab = opened(page_of("pix2pix"))
+    tab.get_by_role("button", name="raw", exact=True).click()
+    answered(tab)
+    drawn = pixels(tab, "#live-input")[..., 0].astype(np.uint8)
+    networks = load_ema_networks(folder, "raw").networks
+    with torch.no_grad():
+        expected = networks["generator"](to_unit(torch.from_numpy(drawn)[None, None]))
+    assert np.abs(pixels(tab, "canvas.made:visible") - shown(expected)).max() <= 1
+
+
+def test_other_weights_stay_within_the_limit_of_a_page(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that do not fit are named, and equal ones are left out."""
+    run = Run(folders["gan"])
+    model, _ = live.describe_run(run)
+    assert model is not None
+    monkeypatch.setattr(live, "MAX_WEIGHTS", 2 * model["weights"])
+    described = dict(model)
+    live.add_other_weights(run, described)
+    assert [other["record"]["weights"] for other in described["others"]] == ["last"]
+    assert described["omitted"] == ["raw"]
+    monkeypatch.setattr(live, "load_ema_networks", lambda path, _: load_ema_networks(path, "best"))
+    described = dict(model)
+    live.add_other_weights(run, described)
+    assert "others" not in described
 
 
 @needs_chromium
