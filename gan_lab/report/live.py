@@ -23,6 +23,7 @@ from gan_lab.networks.layers import Network
 from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.report import pictures
 from gan_lab.report.style_parts import StylePart, make_example_inputs, sample_inputs, split_network
+from gan_lab.runs import directions
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.runs.run import Run, find_family_class
 from gan_lab.seeding import Stream
@@ -103,6 +104,9 @@ def describe_run(
         model["enlarged"] = degradation.factor
     if from_latents:
         model |= _describe_latents(loaded, *(traced.get("mapping") or traced["generator"]))
+        # those of several runs would be different ones
+        if not latents_only and (saved := _describe_saved_directions(loaded)):
+            model |= saved
         if not latents_only and (grid := _describe_grid(run, played["generator"])):
             model["grid"] = grid
     return model, ""
@@ -264,6 +268,42 @@ def _describe_latents(
             for row in find_directions(traced, tensors, arguments["z_dim"]).tolist()
         ],
         "classes": loaded.class_names if arguments.get("classes") else [],
+    }
+
+
+def _describe_saved_directions(loaded: EMANetworks) -> dict[str, Any] | None:
+    """Describe the directions that ``gan-lab directions`` has stored in the run folder.
+
+    A slider moves by standard deviations of the latents, as ``sample --move``.
+
+    Returns:
+        The vectors of one step, their names and captions, and their space; None if there are none
+        of these weights.
+    """
+    stored = directions.find_stored_directions(loaded.folder)
+    if stored is None:
+        return None
+    try:
+        found = directions.read_directions(stored)
+    # a damaged file
+    except UserError:
+        return None
+    network = loaded.networks["generator"]
+    if isinstance(network, StyleGANGenerator):
+        space, size = "w", len(network.mapping.w_avg)
+    else:
+        space, size = "z", network.recipe["arguments"]["z_dim"]
+    fits = (found.space, len(found.directions[0].vector)) == (space, size)
+    if not fits or found.source.get("digest") != loaded.compute_digest():
+        return None
+    steps = [[each.std * x for x in each.vector] for each in found.directions]
+    return {
+        "directions": [[float(f"{x:.6g}") for x in step] for step in steps],
+        "saved": {
+            "names": found.names,
+            "captions": [directions.describe(each) for each in found.directions],
+            "space": found.space,
+        },
     }
 
 

@@ -29,6 +29,7 @@ from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.report import embedding, live, run_page
 from gan_lab.report.style_parts import MappingPart
 from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.runs.directions import Direction, Directions
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
@@ -610,6 +611,65 @@ def test_style_sliders_draw_what_the_lab_draws(stylegan2: Path, opened: Any, bro
     assert "noise=none" in tab.url
     expected_image = generator(1, 2, 5, truncation=0.6, noise="none")
     assert np.abs(pixels(tab) - shown(expected_image)).max() <= 1
+
+
+def save_directions(folder: Path, space: str, size: int) -> None:
+    """Write two directions of the best weights, as ``gan-lab directions`` does."""
+    draws = torch.randn(2, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    first, second = (draws / draws.norm(dim=1, keepdim=True)).tolist()
+    found = [Direction("pc1", first, 3.0, 0.24), Direction("digit 7", second, 0.5, None, 0.9)]
+    source = load_ema_networks(folder).describe_source()
+    Directions(space, found, source).save(folder / "directions.json")
+
+
+@needs_chromium
+@pytest.mark.parametrize("family", ["gan", "stylegan2"])
+def test_saved_directions_have_sliders(
+    family: str, folders: dict[str, Path], stylegan2: Path, tmp_path: Path, opened: Any
+) -> None:
+    """By name, in standard deviations as ``sample --move``: in Z, or in W after the truncation."""
+    folder = tmp_path / family / "x"
+    shutil.copytree(stylegan2 if family == "stylegan2" else folders[family], folder)
+    network = load_generator(folder).network
+    in_w = family == "stylegan2"
+    size = len(network.mapping.w_avg) if in_w else network.recipe["arguments"]["z_dim"]
+    save_directions(folder, "w" if in_w else "z", size)
+    tab = opened(report.write([folder]))
+    assert tab.locator("input.direction").count() == 2
+    tab.locator("#live-seed").fill("5")
+    tab.locator("#live-truncation").fill("0.5")
+    tab.get_by_label("pc1 (24%)").fill("2")
+    tab.get_by_label("digit 7").fill("-1.5")
+    answered(tab)
+    generator = load_generator(folder)
+    move = {"pc1": 2.0, "digit 7": -1.5}
+    label = 0 if generator.classes else None
+    expected = generator(1, label, 5, truncation=0.5, move=move)
+    assert np.abs(pixels(tab, "canvas.made:visible") - shown(expected)).max() <= 1
+    unmoved = generator(1, label, 5, truncation=0.5)
+    assert np.abs(shown(expected) - shown(unmoved)).max() > 1
+    command = shlex.split(tab.text_content("#live-command"))
+    assert command[-4:] == ["--move", "pc1=2", "--move", "digit 7=-1.5"]
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Download PNG").click()
+    record = read_record(download.value.path()) or {}
+    assert record["move"] == move
+    tab.get_by_role("button", name="last", exact=True).click()
+    answered(tab)
+    assert not tab.locator("#live-command").is_visible()
+
+
+def test_directions_of_other_weights_have_no_sliders(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "gan" / "x"
+    shutil.copytree(folders["gan"], folder)
+    save_directions(folder, "z", load_generator(folder).z_dim)
+    shutil.copyfile(folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt")
+    model, _ = live.describe_run(Run(folder))
+    assert model is not None
+    assert "saved" not in model
+    assert model["directions"]
 
 
 @needs_chromium

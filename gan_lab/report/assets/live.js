@@ -91,15 +91,23 @@
       const [u, v] = straight || sine < 1e-6 ? [1 - t, t] : [Math.sin((1 - t) * angle) / sine, Math.sin(t * angle) / sine];
       return a.map((value, i) => u * value + v * b[i]);
     }
+    // The directions of gan-lab directions are in W of StyleGAN2, all others in Z.
+    const { saved: named } = models[0], isInW = named?.space === "w";
     // The sum of the directions, weighted by the sliders.
+    function sumDirections(index) {
+      const sum = new Float32Array(isInW ? models[index].mean.length : state.base[index].length);
+      sliders.forEach((slider, k) => (models[index].directions[k] ?? []).forEach((x, i) => { sum[i] += Number(slider.value) * x; }));
+      return sum;
+    }
+    // The latent that is kept as A or B.
     function steered(index) {
-      const z = Float32Array.from(state.base[index]);
-      sliders.forEach((slider, k) => (models[index].directions[k] ?? []).forEach((x, i) => { z[i] += Number(slider.value) * x; }));
-      return z;
+      const sum = isInW ? [] : sumDirections(index);
+      return state.base[index].map((value, i) => value + (sum[i] ?? 0));
     }
     const isBlended = () => Number(blend?.value ?? 0) > 0 && Number(otherClass.value) !== state.label;
     const isMixed = () => Boolean(second && second.value !== "" && second.checkValidity());
-    async function make(index, latent) {
+    // The directions move truncated latents, as in gan_lab/inference/sampling.py.
+    async function make(index, latent, sum = []) {
       const { classes, styles, mean } = models[index], share = Number(truncation?.value ?? 1);
       const inputs = (z) => {
         const given = { z: engine.tensor([1, z.length], z) };
@@ -111,14 +119,16 @@
         }
         return given;
       };
-      if (!styles) return run(index, "generator", inputs(latent.map((value) => share * value)));
-      const w = (await run(index, "mapping", inputs(latent))).data;
+      const moved = (z) => isInW ? z : z.map((value, i) => value + (sum[i] ?? 0));
+      if (!styles) return run(index, "generator", inputs(moved(latent.map((value) => share * value))));
+      const w = (await run(index, "mapping", inputs(moved(latent)))).data;
       const other = isMixed() ? (await run(index, "mapping", inputs(models[index].latent(Number(second.value))))).data : w;
       const ws = engine.layerStyles(w, mean, styles.layers, share, other, Number(layer?.value ?? styles.layers));
+      if (isInW && sum.length) ws.data.forEach((_, i) => { ws.data[i] += sum[i % sum.length]; });
       return run(index, "generator", { ws, noise: engine.tensor([1, 1, 1, 1], Float32Array.of(noise?.checked === false ? 0 : 1)) });
     }
     const draw = coalesced(async () => {
-      for (const [index, canvas] of visible()) show(canvas, await make(index, steered(index)));
+      for (const [index, canvas] of visible()) show(canvas, await make(index, state.base[index], sumDirections(index)));
       describe();
     });
     compare(() => { draw(); fill(); });
@@ -253,12 +263,15 @@
     const command = one("live-command"), about = one("live-about-command"), save = one("live-save");
     const quote = (text) => /^[\w.,=+-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`;
     const isMoved = () => sliders.some((slider) => Number(slider.value) !== 0);
+    const moves = () => sliders.map((slider, k) => [named.names[k], Number(slider.value)]).filter(([, amount]) => amount);
     const settings = () => ({ seed: seed.value === "" ? null : Number(seed.value), truncation: Number(truncation?.value ?? 1), ...(models[0].classes.length ? { class: models[0].classes[state.label] } : {}) });
     // Why no command draws the image; empty if one does.
     function whyNoCommand() {
       if (state.grid !== null) return "it has a latent of the training's sample grids";
       if (seed.value === "") return "it is between seeds, or of a held-out image";
-      if (isMoved()) return "it is moved along a direction";
+      if (isMoved() && !named) return "it is moved along a direction";
+      if (isMoved() && chosen) return "the directions are those of other weights";
+      if (isMoved() && isMixed()) return "it is mixed and moved along a direction";
       if (isBlended()) return "it is between two classes";
       if (isMixed() && (Number(index.value) || noise.checked === false)) return "mixed styles have image 0 of each seed, and noise";
       return "";
@@ -270,6 +283,7 @@
       if (label !== undefined) drawn.push(`--class ${quote(label)}`);
       if (share !== 1) drawn.push(`--truncation ${share}`);
       if (noise?.checked === false) drawn.push("--noise none");
+      if (isMoved()) for (const [direction, amount] of moves()) drawn.push(`--move ${quote(`${direction}=${amount}`)}`);
       if (chosen) drawn.push(`--weights ${version(chosen)}`);
       return drawn.join(" ");
     }
@@ -351,6 +365,7 @@
         if (Number(index.value)) record.index = Number(index.value);
         if (isMixed()) Object.assign(record, { second: Number(second.value), layers: `${layer.value}-` });
         if (noise?.checked === false) record.noise = "none";
+        if (isMoved()) record.move = Object.fromEntries(moves());
       }
       const blob = await new Promise((done) => canvases[chosen].toBlob(done, "image/png"));
       const link = document.createElement("a");
