@@ -121,7 +121,7 @@ def sample(
     """Draw samples or latent walks: a PNG, a folder or a video."""
     from gan_lab import load_generator
     from gan_lab.images import check_video_path, save_each, save_grid, save_video
-    from gan_lab.inference.directions import read_directions
+    from gan_lab.runs.directions import read_directions
 
     outputs = {
         "--folder": folder,
@@ -457,8 +457,8 @@ def directions(
     """
     from gan_lab.images import save_grid
     from gan_lab.inference import direction_search
-    from gan_lab.inference.directions import FILE
     from gan_lab.inference.sampling import TrainedGenerator
+    from gan_lab.runs.directions import FILE
     from gan_lab.runs.ema_networks import load_ema_networks
 
     if folder is None:

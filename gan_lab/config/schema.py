@@ -197,11 +197,11 @@ class LogConfig:
 
     # W&B mode; auto: online if an API key is set, else offline
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    # send real images of your own data to W&B and TensorBoard: the contact sheet, inputs and targets
-    # in sample grids, nearest neighbors, and the report page with them. false: generated images
-    # only. Real images of published data sets are always sent
+    # send real images of your own data to W&B, TensorBoard and trackio: the contact sheet, inputs
+    # and targets in sample grids, nearest neighbors, and the report page with them. false: generated
+    # images only. Real images of published data sets are always sent
     wandb_reals: bool = False
-    # W&B project; WANDB_PROJECT wins
+    # project of W&B, for which WANDB_PROJECT wins, and of trackio
     wandb_project: str = "gan-lab"
     # W&B user or team; null: the default of the key. WANDB_ENTITY wins
     wandb_entity: str | None = None
@@ -213,6 +213,8 @@ class LogConfig:
     wandb_artifacts: bool = False
     # write TensorBoard event files to the run folder
     tensorboard: bool = False
+    # log to trackio, a local dashboard with the API of W&B (pip install '.[trackio]')
+    trackio: bool = False
     # images between two logged rows of losses
     log_every_images: int = number(2_000, minimum=1)
     # images between two sample grids; null: after about 1, 2, 4, 8, ... seconds of training, then

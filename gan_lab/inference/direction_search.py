@@ -23,10 +23,10 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
 from gan_lab.device import exact_arithmetic
-from gan_lab.inference.directions import Direction, Directions
 from gan_lab.inference.sampling import TrainedGenerator
 from gan_lab.metrics.digit_classifier import load_digit_classifier
 from gan_lab.networks.stylegan import StyleGANGenerator
+from gan_lab.runs.directions import Direction, Directions, describe
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.track import track
@@ -305,9 +305,3 @@ def draw_directions(
         for amount in torch.linspace(-span, span, steps)
     ]
     return torch.cat(rows), [describe(each) for each in directions.directions]
-
-
-def describe(direction: Direction) -> str:
-    """Describe a direction in a few words, with the explained variance: ``pc1 (24%)``."""
-    share = direction.explained_variance
-    return direction.name if share is None else f"{direction.name} ({share:.0%})"

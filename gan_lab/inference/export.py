@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import save
 
 from gan_lab import __version__
-from gan_lab.inference import directions, model_card, onnx_export
-from gan_lab.inference.sampling import TrainedGenerator, find_stored_directions
+from gan_lab.inference import model_card, onnx_export
+from gan_lab.inference.sampling import TrainedGenerator
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
+from gan_lab.runs import directions
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.runs.exports import CARD, CONFIG, FORMAT, read_source
 from gan_lab.runs.run import Run
@@ -124,7 +125,7 @@ def _describe_command(arguments: Sequence[str]) -> str:
 
 def _read_directions(file: Path | None, loaded: EMANetworks) -> directions.Directions | None:
     """Read the latent directions of an export; those of the run folder may not fit."""
-    stored = file or find_stored_directions(loaded.folder)
+    stored = file or directions.find_stored_directions(loaded.folder)
     if stored is None:
         return None
     found = directions.read_directions(stored)

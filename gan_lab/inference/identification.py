@@ -159,7 +159,7 @@ def list_arguments(record: Record) -> list[str] | None:
             return ["sample", *mixed, *_list_label(record), *_list_truncation(record)]
         count = 1 + (record.get_integer("index") or 0)
         options = ["--n", str(count), "--seed", str(seed), *_list_label(record)]
-        return ["sample", *options, *_list_truncation(record)]
+        return ["sample", *options, *_list_truncation(record), *_list_moves(record)]
     index = record.get_integer("index")
     if output == "sample" and index is not None and seed is not None:
         # image i depends on the seed, i and its class alone

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.device import exact_arithmetic
-from gan_lab.inference.directions import FILE, Directions, read_directions
 from gan_lab.networks.stylegan import StyleGANGenerator
+from gan_lab.runs.directions import Directions, find_stored_directions, read_directions
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
@@ -425,12 +425,6 @@ def _check_layers(layers: range, network: StyleGANGenerator) -> None:
     """Raise UserError if layers are not among those of a generator."""
     if not layers or layers.start < 0 or layers.stop > network.num_ws:
         raise UserError(f"Layers out of range: use some of 0 to {network.num_ws - 1}")
-
-
-def find_stored_directions(folder: Path | None) -> Path | None:
-    """Find the directions that ``gan-lab directions`` has stored in a run folder or an export."""
-    stored = folder / FILE if folder else None
-    return stored if stored and stored.is_file() else None
 
 
 def load_generator(

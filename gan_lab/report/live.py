@@ -23,6 +23,7 @@ from gan_lab.networks.layers import Network
 from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.report import pictures
 from gan_lab.report.style_parts import StylePart, make_example_inputs, sample_inputs, split_network
+from gan_lab.runs import directions
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.runs.run import Run, find_family_class
 from gan_lab.seeding import Stream
@@ -46,6 +47,9 @@ BASE_MODULE = "gan_lab.families.base"
 DIRECTIONS = 8
 # the two generators and the encoder of a run have up to three recipes
 MAX_CACHED_RECIPES = 8
+# weights to compare with the best ones, and what differs in their description
+OTHER_WEIGHTS = ("last", "raw")
+OWN_KEYS = ("networks", "record", "images_seen", "styles")
 PLAYED_NETWORKS = ("generator", "generator_back", "encoder")
 # by recipe: the operations before constants are folded, the names of their tensors, and constants
 _traced: dict[str, tuple[graph.Graph, list[str], dict[str, Tensor]]] = {}
@@ -94,14 +98,49 @@ def describe_run(
         return None, f"they cannot run in a page: {error}"
     record = loaded.describe_source() | {"version": __version__}
     model = {"name": run.name, "networks": described, "weights": size, "record": record}
+    model["images_seen"] = loaded.iteration * int(run.values.get("data.batch_size") or 0)
     degradation = Degradation.from_values(run.values)
     if degradation.kind == "downsample":
         model["enlarged"] = degradation.factor
     if from_latents:
         model |= _describe_latents(loaded, *(traced.get("mapping") or traced["generator"]))
+        # those of several runs would be different ones
+        if not latents_only and (saved := _describe_saved_directions(loaded)):
+            model |= saved
         if not latents_only and (grid := _describe_grid(run, played["generator"])):
             model["grid"] = grid
     return model, ""
+
+
+def add_other_weights(run: Run, model: dict[str, Any]) -> None:
+    """Add the last EMA weights and the raw ones to the description of the best ones, if they fit.
+
+    All networks of a page have up to ``MAX_WEIGHTS`` weights together.
+
+    Args:
+        run: The run.
+        model: The description, which gets ``others``, and the names of those ``omitted``.
+    """
+    others: list[dict[str, Any]] = []
+    omitted: list[str] = []
+    for weights in OTHER_WEIGHTS:
+        try:
+            loaded = load_ema_networks(run.path, weights)
+        # without such a checkpoint there is nothing to compare
+        except UserError:
+            continue
+        shown = [each["record"]["digest"] for each in (model, *others)]
+        if loaded.compute_digest() in shown:
+            continue
+        left = MAX_WEIGHTS - model["weights"] * (1 + len(others))
+        other, reason = describe_run(run, left, loaded=loaded)
+        if other is not None:
+            # latents, directions and examples are the same
+            others.append({key: other[key] for key in OWN_KEYS if key in other})
+        elif reason:
+            omitted.append(weights)
+    if others or omitted:
+        model |= {"others": others, "omitted": omitted}
 
 
 def trace(network: Network | StylePart) -> tuple[graph.Graph, dict[str, Tensor]]:
@@ -158,7 +197,7 @@ def describe_network(
         "graph": traced,
         "tensors": [[name, list(value.shape)] for name, value in tensors.items()],
         "half": half,
-        "weights": _encode(array, np.float16 if half else np.float32),
+        "weights": encode(array, np.float16 if half else np.float32),
         "shape": list(read_shape(network)),
         "source_channels": network.recipe["arguments"].get("source_channels", 0),
     }
@@ -203,7 +242,7 @@ def _describe_latents(
     ]
     styles = {}
     if isinstance(network, StyleGANGenerator):
-        mean = _encode(network.mapping.w_avg.numpy(), np.float32)
+        mean = encode(network.mapping.w_avg.numpy(), np.float32)
         styles = {"styles": {"layers": network.num_ws, "mean": mean}}
     images = max(1, MAX_LATENT_NUMBERS // 4 // (IMAGES * arguments["z_dim"]))
     more = [
@@ -212,12 +251,12 @@ def _describe_latents(
     ]
     return {
         **styles,
-        "z": _encode(torch.cat(z).numpy(), np.float32),
+        "z": encode(torch.cat(z).numpy(), np.float32),
         # the images of --n 64 of the first seeds
         "images": {
             "count": IMAGES,
             "seeds": len(more),
-            "z": _encode(torch.cat(more).numpy(), np.float32),
+            "z": encode(torch.cat(more).numpy(), np.float32),
         },
         "seeds": seeds,
         # A prior with codes is not Gaussian, so latents are interpolated linearly.
@@ -229,6 +268,42 @@ def _describe_latents(
             for row in find_directions(traced, tensors, arguments["z_dim"]).tolist()
         ],
         "classes": loaded.class_names if arguments.get("classes") else [],
+    }
+
+
+def _describe_saved_directions(loaded: EMANetworks) -> dict[str, Any] | None:
+    """Describe the directions that ``gan-lab directions`` has stored in the run folder.
+
+    A slider moves by standard deviations of the latents, as ``sample --move``.
+
+    Returns:
+        The vectors of one step, their names and captions, and their space; None if there are none
+        of these weights.
+    """
+    stored = directions.find_stored_directions(loaded.folder)
+    if stored is None:
+        return None
+    try:
+        found = directions.read_directions(stored)
+    # a damaged file
+    except UserError:
+        return None
+    network = loaded.networks["generator"]
+    if isinstance(network, StyleGANGenerator):
+        space, size = "w", len(network.mapping.w_avg)
+    else:
+        space, size = "z", network.recipe["arguments"]["z_dim"]
+    fits = (found.space, len(found.directions[0].vector)) == (space, size)
+    if not fits or found.source.get("digest") != loaded.compute_digest():
+        return None
+    steps = [[each.std * x for x in each.vector] for each in found.directions]
+    return {
+        "directions": [[float(f"{x:.6g}") for x in step] for step in steps],
+        "saved": {
+            "names": found.names,
+            "captions": [directions.describe(each) for each in found.directions],
+            "space": found.space,
+        },
     }
 
 
@@ -282,7 +357,7 @@ def _describe_grid(run: Run, network: Network) -> dict[str, Any] | None:
         return None
     z = network.sample_latents(Stream(seed, "samples"), count, like=torch.empty(0))
     return {
-        "z": _encode(z.numpy(), np.float32),
+        "z": encode(z.numpy(), np.float32),
         "count": count,
         "labels": labels or [],
         "columns": columns,
@@ -381,6 +456,6 @@ def fills_holes(described: Mapping[str, Any]) -> bool:
     return bool(described.get("source_channels", 0) == described["shape"][0] + 1)
 
 
-def _encode(array: np.ndarray, kind: Any) -> str:
+def encode(array: np.ndarray, kind: Any) -> str:
     """Encode numbers for the script, little endian in base 64."""
     return base64.b64encode(array.astype(np.dtype(kind).newbyteorder("<")).tobytes()).decode()

@@ -241,11 +241,9 @@ def render(template: str, **values: Any) -> str:
 @cache
 def _join_scripts() -> str:
     """Join the scripts of a page. A worker, which has no document, runs only the engine."""
-    engine, live, page, index = (
-        (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page", "index")
-    )
-    reload = (ASSETS / "reload.js").read_text("utf-8")
-    in_document = "\n".join((page, live, index, reload))
+    names = ("engine", "page", "live", "points", "index", "reload")
+    engine, *others = ((ASSETS / f"{name}.js").read_text("utf-8") for name in names)
+    in_document = "\n".join(others)
     return f'{engine}\nif (typeof document !== "undefined") {{\n{in_document}\n}}\n'
 
 
@@ -303,7 +301,7 @@ def _collect_values(
 ) -> dict[str, Any]:
     # these need torch, and the index of runs does without
     from gan_lab.degradations import Degradation
-    from gan_lab.report import live
+    from gan_lab.report import live, point_player
 
     shown = ("reals", "neighbours") if reals else ()
     extras = {name: run.path / f"{name}.png" for name in shown}
@@ -317,6 +315,10 @@ def _collect_values(
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)
     model, why_not = live.describe_run(run, loaded=networks)
+    # published pages have the published weights alone
+    if model and networks is None and training is None:
+        live.add_other_weights(run, model)
+    player = point_player.describe_player(run, seen, networks, with_generator=training is None)
     thinned = any(
         line["step"] > 1 for _, group in charts for chart in group for line in chart["series"]
     )
@@ -329,6 +331,7 @@ def _collect_values(
         "titles": title_columns(run, grids[-1][1]) if grids and reals else [],
         "inputs": Degradation.from_values(run.values).describe_input(),
         "note": note,
+        "player": player,
         "pages": {name: pictures.encode_data_uri(data) for name, data in pages.items()},
         "models": [model] if model else [],
         "examples": live.crop_examples(run, model) if model and reals else [],
@@ -346,6 +349,7 @@ def _collect_values(
             "charts": [chart for _, group in charts for chart in group],
             "seen": seen,
             "models": [model] if model else [],
+            "player": player,
             # The last frame is in the HTML.
             "frames": list(frames.values())[:-1],
         },

@@ -38,7 +38,7 @@ PATTERNS = {
         r"-n\d+[\w.=,-]*\.png|(project(-z|-w|-wplus)?|directions)(-(last|raw|\d+|best-\w+))?"
         r"\.(png|json|safetensors)"
     ),
-    "samples": re.compile(r"\d+\.png"),
+    "samples": re.compile(r"\d+\.(png|npz)"),
     "checkpoints": re.compile(r"(iteration-\d+|last|best(-.+)?|new)\.ckpt"),
 }
 # Folders of trackers, which choose the names of their files.

@@ -48,6 +48,7 @@ from gan_lab.training.callbacks.sample_grids import SampleGrids
 from gan_lab.training.callbacks.tensorboard_logger import TensorBoardLogger
 from gan_lab.training.callbacks.time_left import TimeLeft
 from gan_lab.training.callbacks.tracker import Tracker
+from gan_lab.training.callbacks.trackio_logger import TrackioLogger
 from gan_lab.training.callbacks.wandb_logger import WandbLogger, is_disabled
 from gan_lab.training.gradient_accumulation import accumulate
 from gan_lab.training.step_graph import capture_steps
@@ -328,6 +329,8 @@ def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
         )  # fmt: skip
     if log.tensorboard:
         trackers.append(TensorBoardLogger(run.path))
+    if log.trackio:
+        trackers.append(TrackioLogger(log.wandb_project, run.experiment, run.id, to_dict(config)))
     for tracker in trackers:
         tracker.sends_reals = log.wandb_reals or not config.data.is_own
     return trackers

@@ -21,6 +21,7 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import detect
 from gan_lab.distributed.ddp_strategy import ManualDDPStrategy
 from gan_lab.distributed.lightning_internals import set_rank
+from gan_lab.images import draw_grid
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import write_summary
@@ -31,11 +32,16 @@ from gan_lab.training import warm_start
 from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning, rank
 from gan_lab.training.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.training.callbacks.finite_check import DivergedError
+from gan_lab.training.callbacks.tracker import FinalSample
 from gan_lab.training.final_evaluation import evaluate_all
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
 MAX_ROLLBACKS_PER_RUN = 3
+# of the trackers' table of final samples
+MAX_SAMPLED_CLASSES = 20
+SAMPLES_PER_CLASS = 4
+UNCONDITIONAL_SAMPLES = 16
 logger = logging.getLogger("gan_lab")
 
 
@@ -326,10 +332,37 @@ def conclude(built: Experiment, seconds: float) -> None:
     log_results(built)
 
 
+def draw_final_samples(built: Experiment) -> list[FinalSample]:
+    """Draw samples of the best checkpoint for a table of the trackers: the same seeds per class.
+
+    Returns:
+        The samples; empty for 2-D points, and for translators, whose images may restore real ones.
+    """
+    if built.family.image_to_image or built.data.spec.content == "points":
+        return []
+    # the table of a tracker never fails a training
+    try:
+        generator = Run(built.run.path).generator()
+        names = generator.class_names[:MAX_SAMPLED_CLASSES]
+        count = SAMPLES_PER_CLASS if names else UNCONDITIONAL_SAMPLES
+        return [
+            FinalSample(name, seed, draw_grid(generator(1, name or None, seed), 1))
+            for name in names or [""]
+            for seed in range(count)
+        ]
+    except UserError as error:
+        warnings.warn(f"No table of final samples: {error}", stacklevel=2)
+        return []
+
+
 def log_results(built: Experiment) -> None:
-    """Send the nearest neighbors, the report and the best checkpoint to the trackers."""
+    """Send final samples, nearest neighbors, the report and the best checkpoint to the trackers."""
     folder = built.run.path
     images = built.images
+    takers = [tracker for tracker in built.trackers if tracker.takes_samples]
+    samples = draw_final_samples(built) if takers else []
+    for tracker in takers if samples else []:
+        tracker.log_samples(samples, images)
     for tracker in built.trackers:
         # The name of the file and of the logged image is the one of earlier versions.
         if (picture := folder / "neighbours.png").is_file():

@@ -29,9 +29,11 @@ from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.report import embedding, live, run_page
 from gan_lab.report.style_parts import MappingPart
 from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.runs.directions import Direction, Directions
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
+from gan_lab.utils.provenance import read_record
 from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
 from tests.helpers.folders import run_folder
@@ -377,6 +379,80 @@ def test_two_runs_are_steered_together(
 
 
 @needs_chromium
+def test_weights_of_one_run_draw_the_same_seed(
+    folders: dict[str, Path], page_of: Callable[[str], Path], opened: Any
+) -> None:
+    """One after the other or side by side; wall, command, address and reload follow the choice."""
+    folder = folders["cgan"]
+    tab = opened(page_of("cgan"))
+    expected = {
+        weights: shown(load_generator(folder, weights)(1, 4, 5))
+        for weights in ("best", "last", "raw")
+    }
+    tab.locator("#live-seed").fill("5")
+    tab.locator("button.class").nth(4).click()
+    answered(tab)
+    assert tab.locator("canvas.made:visible").count() == 1
+    tab.get_by_role("button", name="last", exact=True).click()
+    answered(tab)
+    (canvas,) = tab.locator("canvas.made:visible").all()
+    assert canvas.get_attribute("aria-label").endswith("weights last")
+    assert np.abs(pixels(tab, "canvas.made:visible") - expected["last"]).max() <= 1
+    wall = shown(load_generator(folder, "last")(1, 4, 2))
+    assert np.abs(wall_of(tab)[2] - wall).max() <= 1
+    command = shlex.split(tab.text_content("#live-command"))
+    assert command[3:] == ["--n", "1", "--seed", "5", "--class", "4", "--weights", "last"]
+    tab.get_by_label("Side by side").check()
+    answered(tab)
+    for place, (weights, image) in enumerate(expected.items()):
+        made = pixels(tab, f"canvas.made[data-model='{place}']:visible")
+        assert np.abs(made - image).max() <= 1, weights
+    assert len({image.tobytes() for image in expected.values()}) == 3
+    assert tab.url.endswith("#live?seed=5&class=4&weights=last&side=1")
+    tab.reload()
+    answered(tab)
+    assert tab.locator("button.weights[aria-pressed=true]").text_content() == "last"
+    assert tab.locator("canvas.made:visible").count() == 3
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Download PNG").click()
+    record = read_record(download.value.path()) or {}
+    assert record["weights"] == "last"
+
+
+@needs_chromium
+def test_weights_of_a_translator_are_compared(
+    folders: dict[str, Path], page_of: Callable[[str], Path], opened: Any
+) -> None:
+    folder = folders["pix2pix"]
+    tab = opened(page_of("pix2pix"))
+    tab.get_by_role("button", name="raw", exact=True).click()
+    answered(tab)
+    drawn = pixels(tab, "#live-input")[..., 0].astype(np.uint8)
+    networks = load_ema_networks(folder, "raw").networks
+    with torch.no_grad():
+        expected = networks["generator"](to_unit(torch.from_numpy(drawn)[None, None]))
+    assert np.abs(pixels(tab, "canvas.made:visible") - shown(expected)).max() <= 1
+
+
+def test_other_weights_stay_within_the_limit_of_a_page(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that do not fit are named, and equal ones are left out."""
+    run = Run(folders["gan"])
+    model, _ = live.describe_run(run)
+    assert model is not None
+    monkeypatch.setattr(live, "MAX_WEIGHTS", 2 * model["weights"])
+    described = dict(model)
+    live.add_other_weights(run, described)
+    assert [other["record"]["weights"] for other in described["others"]] == ["last"]
+    assert described["omitted"] == ["raw"]
+    monkeypatch.setattr(live, "load_ema_networks", lambda path, _: load_ema_networks(path, "best"))
+    described = dict(model)
+    live.add_other_weights(run, described)
+    assert "others" not in described
+
+
+@needs_chromium
 def test_four_runs_of_one_experiment_have_four_generators(
     tmp_path: Path, data_root: Path, opened: Any
 ) -> None:
@@ -535,6 +611,65 @@ def test_style_sliders_draw_what_the_lab_draws(stylegan2: Path, opened: Any, bro
     assert "noise=none" in tab.url
     expected_image = generator(1, 2, 5, truncation=0.6, noise="none")
     assert np.abs(pixels(tab) - shown(expected_image)).max() <= 1
+
+
+def save_directions(folder: Path, space: str, size: int) -> None:
+    """Write two directions of the best weights, as ``gan-lab directions`` does."""
+    draws = torch.randn(2, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    first, second = (draws / draws.norm(dim=1, keepdim=True)).tolist()
+    found = [Direction("pc1", first, 3.0, 0.24), Direction("digit 7", second, 0.5, None, 0.9)]
+    source = load_ema_networks(folder).describe_source()
+    Directions(space, found, source).save(folder / "directions.json")
+
+
+@needs_chromium
+@pytest.mark.parametrize("family", ["gan", "stylegan2"])
+def test_saved_directions_have_sliders(
+    family: str, folders: dict[str, Path], stylegan2: Path, tmp_path: Path, opened: Any
+) -> None:
+    """By name, in standard deviations as ``sample --move``: in Z, or in W after the truncation."""
+    folder = tmp_path / family / "x"
+    shutil.copytree(stylegan2 if family == "stylegan2" else folders[family], folder)
+    network = load_generator(folder).network
+    in_w = family == "stylegan2"
+    size = len(network.mapping.w_avg) if in_w else network.recipe["arguments"]["z_dim"]
+    save_directions(folder, "w" if in_w else "z", size)
+    tab = opened(report.write([folder]))
+    assert tab.locator("input.direction").count() == 2
+    tab.locator("#live-seed").fill("5")
+    tab.locator("#live-truncation").fill("0.5")
+    tab.get_by_label("pc1 (24%)").fill("2")
+    tab.get_by_label("digit 7").fill("-1.5")
+    answered(tab)
+    generator = load_generator(folder)
+    move = {"pc1": 2.0, "digit 7": -1.5}
+    label = 0 if generator.classes else None
+    expected = generator(1, label, 5, truncation=0.5, move=move)
+    assert np.abs(pixels(tab, "canvas.made:visible") - shown(expected)).max() <= 1
+    unmoved = generator(1, label, 5, truncation=0.5)
+    assert np.abs(shown(expected) - shown(unmoved)).max() > 1
+    command = shlex.split(tab.text_content("#live-command"))
+    assert command[-4:] == ["--move", "pc1=2", "--move", "digit 7=-1.5"]
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Download PNG").click()
+    record = read_record(download.value.path()) or {}
+    assert record["move"] == move
+    tab.get_by_role("button", name="last", exact=True).click()
+    answered(tab)
+    assert not tab.locator("#live-command").is_visible()
+
+
+def test_directions_of_other_weights_have_no_sliders(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "gan" / "x"
+    shutil.copytree(folders["gan"], folder)
+    save_directions(folder, "z", load_generator(folder).z_dim)
+    shutil.copyfile(folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt")
+    model, _ = live.describe_run(Run(folder))
+    assert model is not None
+    assert "saved" not in model
+    assert model["directions"]
 
 
 @needs_chromium

@@ -45,6 +45,9 @@ def list_sent(run: Path) -> Iterator[tuple[str, Image.Image]]:
     """Yield each image in the files of W&B and TensorBoard: pictures, and those in the page."""
     (record,) = (run / "wandb").glob("offline-run-*")
     for path in (record / "files" / "media").rglob("*.*"):
+        # the table of final samples names its images, which are files too
+        if path.suffix == ".json":
+            continue
         if path.suffix == ".html":
             for number, uri in enumerate(URI.findall(path.read_text(encoding="utf-8"))):
                 yield f"page {number}", Image.open(io.BytesIO(base64.b64decode(uri)))

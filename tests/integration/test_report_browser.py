@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from gan_lab import report
+from gan_lab import load_generator, report
+from gan_lab.images import save_grid
+from gan_lab.runs.point_frames import write_frame
 from gan_lab.sensitivity import sensitivity_page
 from gan_lab.sensitivity.detection import DetectionResult, SensitivityReport
 from gan_lab.sensitivity.distortions import Distortion
@@ -65,6 +69,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str
         "empty": report.write([empty]),
         "several": report.write([*folders, unscored, hostile]),
         "latents": report.write([run_folder("cgan", root / "latents", data_root)]),
+        "points": write_points_page(root, data_root),
         "translator": report.write([run_folder("cyclegan", root / "translator", data_root)]),
         "sweep": write_sweep_page(root),
         "sensitivity": write_sensitivity_page(root),
@@ -81,6 +86,22 @@ def write_many_scores(folder: Path) -> None:
             for kind in ("", "_of_replay", "_of_mean_image"):
                 summary["scores"][weights][name + kind] = entry(-0.12345 * (i + 1), spread=0.0123)
     path.write_text(json.dumps(summary))
+
+
+def write_points_page(root: Path, data_root: Path) -> Path:
+    """Write the page of a run on 2-D points with two frames: one point each, and a plane in halves."""
+    ring = ["data.name=toy", "model.network=mlp", "model.norm=none", "model.z_dim=2"]
+    folder = run_folder("gan", root / "points", data_root, *ring)
+    for images, (x, y) in ((0, (-0.5, 0.5)), (32, (0.5, 0.5))):
+        point = torch.tensor([x, y]).view(1, 2, 1, 1)
+        left, right = torch.full((41, 20), -20.0), torch.full((41, 21), 20.0 if images else -20.0)
+        logits = torch.cat([left, right], dim=1).flatten()
+        path = folder / "samples" / f"{images:09d}.png"
+        save_grid(point, 8, path)
+        write_frame(path.with_suffix(".npz"), point, logits, "nonsaturating")
+    # a moment whose frame is lost has its grid
+    save_grid(point, 8, folder / "samples" / "000000064.png")
+    return report.write([folder])
 
 
 def write_sweep_page(root: Path) -> Path:
@@ -183,6 +204,65 @@ def test_the_slider_moves_the_picture_by_keyboard(opened: Open, pages: dict[str,
     assert page.evaluate("document.getElementById('grid').naturalWidth") == 30
     slider.fill("1")
     assert shown() == 1
+
+
+def read_plane(page: Any) -> np.ndarray:
+    """The colors of the player of 2-D points, [512, 512, 3]."""
+    pixels = page.locator("#points").evaluate(
+        "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    )
+    return np.array(pixels).reshape(512, 512, 4)[..., :3]
+
+
+def test_points_and_discriminator_follow_the_slider(opened: Open) -> None:
+    """Blue looks generated, orange real; the colors are those of the scheme, also on paper."""
+    page = opened("points", color_scheme="light")
+    plane, grid = page.locator("#points"), page.locator("#grid")
+    assert grid.is_visible()
+    assert plane.is_hidden()
+    blue, orange, ink = (31, 111, 178), (194, 80, 15), (29, 31, 35)
+    for position, point, right in ((0, (128, 128), blue), (1, (128, 384), orange)):
+        page.locator("#when").fill(str(position))
+        assert plane.is_visible()
+        assert grid.is_hidden()
+        colors = read_plane(page)
+        assert tuple(colors[400, 100]) == blue
+        assert tuple(colors[400, 450]) == right
+        ground = np.array(right if position else blue)
+        assert np.abs(colors[point] - (0.6 * np.array(ink) + 0.4 * ground)).max() <= 2
+        label = plane.get_attribute("aria-label")
+        assert label.endswith(f"discriminator's output, {32 * position} images seen")
+    page.emulate_media(color_scheme="dark")
+    settled(page)
+    assert tuple(read_plane(page)[400, 450]) == (245, 150, 90)
+    page.emulate_media(color_scheme="dark", media="print")
+    settled(page)
+    assert tuple(read_plane(page)[400, 450]) == orange
+
+
+def test_new_points_are_those_of_the_generator(opened: Open, pages: dict[str, Path]) -> None:
+    """The generator in the page draws the points of ``gan-lab sample``, at its moment."""
+    page = opened("points", color_scheme="light", reduced_motion="reduce")
+    for seed in (0, 1):
+        page.get_by_role("button", name="New samples").click()
+        page.get_by_text(f"--n 500 --seed {seed}").wait_for()
+        # best.ckpt is after one iteration of 16 images: later than the first moment
+        assert page.text_content("#seen") == "0"
+        assert page.locator("#points").get_attribute("aria-label").startswith("500 new points")
+        # one color, blue, without points
+        inked = read_plane(page)[..., 2] < 170
+        expected = load_generator(pages["points"].parent)(500, seed=seed).flatten(1).numpy()
+        columns = (expected[:, 0] + 1) / 2 * 511
+        rows = (1 - expected[:, 1]) / 2 * 511
+        assert inked[rows.round().astype(int), columns.round().astype(int)].all()
+        near = np.zeros_like(inked)
+        for row, column in zip(rows.round().astype(int), columns.round().astype(int), strict=True):
+            near[max(0, row - 5) : row + 6, max(0, column - 5) : column + 6] = True
+        assert not (inked & ~near).any()
+    # the slider returns to the fixed latents; with reduced motion, a click is one step
+    page.get_by_role("button", name="Next moment").click()
+    assert page.text_content("#seen") == "32"
+    assert page.locator("#points").get_attribute("aria-label").startswith("1 generated points")
 
 
 def test_one_slider_moves_the_grids_of_all_runs(browser: Any, tmp_path: Path) -> None:
@@ -373,7 +453,15 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(name: str, opened: Open) ->
 
 @pytest.mark.parametrize(
     ("name", "most_pages"),
-    [("run", 6), ("scored", 7), ("several", 8), ("latents", 6), ("sweep", 3), ("sensitivity", 2)],
+    [
+        ("run", 6),
+        ("scored", 7),
+        ("several", 8),
+        ("latents", 6),
+        ("points", 6),
+        ("sweep", 3),
+        ("sensitivity", 2),
+    ],
 )
 def test_paper_has_whole_numbers_and_no_cut_tables(
     name: str, most_pages: int, opened: Open, tmp_path: Path
@@ -442,7 +530,8 @@ def test_everything_can_be_reached_and_named_without_a_mouse(opened: Open) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "several", "empty", "latents", "translator", "sweep", "sensitivity"]
+    "name",
+    ["run", "several", "empty", "latents", "points", "translator", "sweep", "sensitivity"],
 )
 def test_page_has_no_accessibility_violation(name: str, opened: Open) -> None:
     """axe-core finds nothing: contrast, names, landmarks, order of headings, focusable regions."""

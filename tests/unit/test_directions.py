@@ -22,10 +22,10 @@ from gan_lab.inference.direction_search import (
     find_components,
     find_directions,
 )
-from gan_lab.inference.directions import FILE, Direction, Directions, read_directions
 from gan_lab.inference.export import export
 from gan_lab.inference.sampling import load_generator
 from gan_lab.networks.stylegan import StyleGANGenerator
+from gan_lab.runs.directions import FILE, Direction, Directions, read_directions
 from gan_lab.utils.errors import UserError
 from tests.helpers.folders import run_folder
 from tests.unit.test_sampling import checkpoint
@@ -318,7 +318,7 @@ def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path.write_text("[" * 100_000)
     with pytest.raises(UserError, match="is not a usable file"):
         read_directions(path)
-    monkeypatch.setattr("gan_lab.inference.directions.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("gan_lab.runs.directions.MAX_FILE_BYTES", 10)
     with pytest.raises(UserError, match="more than 10 bytes"):
         read_directions(path)
 

@@ -4,30 +4,8 @@
   if (!models.length) return;
   const one = (name) => document.getElementById(name);
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const run = runner();
+  const run = (model, name, inputs) => runNetwork(`${model}/${name}`, models[model].networks[name], inputs);
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-
-  // A function (model, network, inputs) => promise of a tensor. The networks run in a worker, or in the page as a fallback.
-  function runner() {
-    const waiting = new Map();
-    let worker = null, next = 0;
-    try {
-      const address = URL.createObjectURL(new Blob([document.currentScript.textContent], { type: "text/javascript" }));
-      worker = new Worker(address);
-      worker.onmessage = ({ data: { id, result } }) => { waiting.get(id)(result); waiting.delete(id); };
-      worker.onerror = ({ message }) => { say(`Cannot run the network: ${message}`); };
-    } catch { /* Some browsers do not allow workers from a page that was opened as a file. */ }
-    const opened = {};
-    return (model, name, inputs) => {
-      const key = `${model}/${name}`;
-      if (!(key in opened)) {
-        opened[key] = worker ?? engine.open(models[model].networks[name]);
-        worker?.postMessage({ name: key, network: models[model].networks[name] });
-      }
-      if (!worker) return Promise.resolve(engine.run(opened[key], inputs));
-      return new Promise((done) => { waiting.set(++next, done); worker.postMessage({ id: next, name: key, inputs }); });
-    };
-  }
 
   const { pen, show, read } = engine;
 
@@ -71,6 +49,22 @@
   const press = (buttons, chosen) => buttons.forEach((button) => button.setAttribute("aria-pressed", String(button === chosen)));
   const decoded = (uri) => new Promise((done, failed) => { const picture = new Image(); picture.onload = () => done(picture); picture.onerror = failed; picture.src = uri; });
 
+  // Other weights of the same run have its latents and directions. One of them is chosen, or all are side by side.
+  models.push(...(models[0].others ?? []).map((other) => ({ ...models[0], ...other })));
+  const canvases = all("canvas.made"), versions = all("button.weights"), sideBySide = one("live-side");
+  let chosen = 0;
+  const visible = () => [...canvases.entries()].filter(([, canvas]) => !canvas.closest("figure").hidden);
+  function choose(index) {
+    chosen = index;
+    press(versions, versions[index]);
+    if (versions.length) canvases.forEach((canvas, k) => { canvas.closest("figure").hidden = k !== chosen && !sideBySide.checked; });
+  }
+  function compare(changed) {
+    versions.forEach((button, k) => button.addEventListener("click", () => { choose(k); changed(); }));
+    sideBySide?.addEventListener("input", () => { choose(chosen); changed(); });
+  }
+  const version = (index) => models[index].record.weights;
+
   if ("z" in models[0]) latents(); else translator();
 
   function latents() {
@@ -97,15 +91,23 @@
       const [u, v] = straight || sine < 1e-6 ? [1 - t, t] : [Math.sin((1 - t) * angle) / sine, Math.sin(t * angle) / sine];
       return a.map((value, i) => u * value + v * b[i]);
     }
+    // The directions of gan-lab directions are in W of StyleGAN2, all others in Z.
+    const { saved: named } = models[0], isInW = named?.space === "w";
     // The sum of the directions, weighted by the sliders.
+    function sumDirections(index) {
+      const sum = new Float32Array(isInW ? models[index].mean.length : state.base[index].length);
+      sliders.forEach((slider, k) => (models[index].directions[k] ?? []).forEach((x, i) => { sum[i] += Number(slider.value) * x; }));
+      return sum;
+    }
+    // The latent that is kept as A or B.
     function steered(index) {
-      const z = Float32Array.from(state.base[index]);
-      sliders.forEach((slider, k) => (models[index].directions[k] ?? []).forEach((x, i) => { z[i] += Number(slider.value) * x; }));
-      return z;
+      const sum = isInW ? [] : sumDirections(index);
+      return state.base[index].map((value, i) => value + (sum[i] ?? 0));
     }
     const isBlended = () => Number(blend?.value ?? 0) > 0 && Number(otherClass.value) !== state.label;
     const isMixed = () => Boolean(second && second.value !== "" && second.checkValidity());
-    async function make(index, latent) {
+    // The directions move truncated latents, as in gan_lab/inference/sampling.py.
+    async function make(index, latent, sum = []) {
       const { classes, styles, mean } = models[index], share = Number(truncation?.value ?? 1);
       const inputs = (z) => {
         const given = { z: engine.tensor([1, z.length], z) };
@@ -117,17 +119,19 @@
         }
         return given;
       };
-      if (!styles) return run(index, "generator", inputs(latent.map((value) => share * value)));
-      const w = (await run(index, "mapping", inputs(latent))).data;
+      const moved = (z) => isInW ? z : z.map((value, i) => value + (sum[i] ?? 0));
+      if (!styles) return run(index, "generator", inputs(moved(latent.map((value) => share * value))));
+      const w = (await run(index, "mapping", inputs(moved(latent)))).data;
       const other = isMixed() ? (await run(index, "mapping", inputs(models[index].latent(Number(second.value))))).data : w;
       const ws = engine.layerStyles(w, mean, styles.layers, share, other, Number(layer?.value ?? styles.layers));
+      if (isInW && sum.length) ws.data.forEach((_, i) => { ws.data[i] += sum[i % sum.length]; });
       return run(index, "generator", { ws, noise: engine.tensor([1, 1, 1, 1], Float32Array.of(noise?.checked === false ? 0 : 1)) });
     }
-    const canvases = all("canvas.made");
     const draw = coalesced(async () => {
-      for (const [index, canvas] of canvases.entries()) show(canvas, await make(index, steered(index)));
+      for (const [index, canvas] of visible()) show(canvas, await make(index, state.base[index], sumDirections(index)));
       describe();
     });
+    compare(() => { draw(); fill(); });
     // Only the first seeds have more than one image in the page.
     function limit() {
       index.disabled = seed.value === "" || Number(seed.value) >= images;
@@ -224,7 +228,8 @@
       canvas.width = width;
       canvas.height = height;
       pen(canvas).drawImage(await decoded(picture.src), 0, 0);
-      placeBetween([(await run(0, "encoder", { image: read(canvas, channels) })).data]);
+      const encoded = await Promise.all(models.map((_, k) => run(k, "encoder", { image: read(canvas, channels) })));
+      placeBetween(encoded.map((latent) => latent.data));
     }));
 
     // The wall shows the next sixteen seeds; a click selects one.
@@ -250,7 +255,7 @@
         button.setAttribute("aria-label", `Select seed ${button.dataset.seed}`);
       });
       for (const [button, canvas] of places) {
-        show(canvas, await make(0, models[0].latent(Number(button.dataset.seed))));
+        show(canvas, await make(chosen, models[chosen].latent(Number(button.dataset.seed))));
       }
     });
 
@@ -258,12 +263,15 @@
     const command = one("live-command"), about = one("live-about-command"), save = one("live-save");
     const quote = (text) => /^[\w.,=+-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`;
     const isMoved = () => sliders.some((slider) => Number(slider.value) !== 0);
+    const moves = () => sliders.map((slider, k) => [named.names[k], Number(slider.value)]).filter(([, amount]) => amount);
     const settings = () => ({ seed: seed.value === "" ? null : Number(seed.value), truncation: Number(truncation?.value ?? 1), ...(models[0].classes.length ? { class: models[0].classes[state.label] } : {}) });
     // Why no command draws the image; empty if one does.
     function whyNoCommand() {
       if (state.grid !== null) return "it has a latent of the training's sample grids";
       if (seed.value === "") return "it is between seeds, or of a held-out image";
-      if (isMoved()) return "it is moved along a direction";
+      if (isMoved() && !named) return "it is moved along a direction";
+      if (isMoved() && chosen) return "the directions are those of other weights";
+      if (isMoved() && isMixed()) return "it is mixed and moved along a direction";
       if (isBlended()) return "it is between two classes";
       if (isMixed() && (Number(index.value) || noise.checked === false)) return "mixed styles have image 0 of each seed, and noise";
       return "";
@@ -271,11 +279,13 @@
     // The options of the command that draws the image.
     function options() {
       const { seed: number, truncation: share, class: label } = settings(), image = Number(index.value);
-      const chosen = isMixed() ? ["--n 1", `--mix ${number} ${second.value}`, `--layers ${layer.value}-`] : [`--n ${image + 1}`, `--seed ${number}`];
-      if (label !== undefined) chosen.push(`--class ${quote(label)}`);
-      if (share !== 1) chosen.push(`--truncation ${share}`);
-      if (noise?.checked === false) chosen.push("--noise none");
-      return chosen.join(" ");
+      const drawn = isMixed() ? ["--n 1", `--mix ${number} ${second.value}`, `--layers ${layer.value}-`] : [`--n ${image + 1}`, `--seed ${number}`];
+      if (label !== undefined) drawn.push(`--class ${quote(label)}`);
+      if (share !== 1) drawn.push(`--truncation ${share}`);
+      if (noise?.checked === false) drawn.push("--noise none");
+      if (isMoved()) for (const [direction, amount] of moves()) drawn.push(`--move ${quote(`${direction}=${amount}`)}`);
+      if (chosen) drawn.push(`--weights ${version(chosen)}`);
+      return drawn.join(" ");
     }
     let used = false;
     section.addEventListener("input", () => { used = true; }, true);
@@ -303,6 +313,8 @@
       if (isMixed()) { shared.set("second", second.value); shared.set("layer", layer.value); }
       if (noise?.checked === false) shared.set("noise", "none");
       sliders.forEach((slider, k) => { if (Number(slider.value)) shared.set(`d${k + 1}`, slider.value); });
+      if (chosen) shared.set("weights", version(chosen));
+      if (sideBySide?.checked) shared.set("side", 1);
       address(`#live?${shared}`);
     }
     // Some browsers forbid it for a page from disk.
@@ -315,11 +327,13 @@
     function restore() {
       if (!location.hash.startsWith("#live?")) return;
       const shared = new URLSearchParams(location.hash.slice("#live?".length)), number = Number(shared.get("seed") ?? 0), label = Number(shared.get("class") ?? 0);
-      const chosen = Number(shared.get("grid") ?? 0) - 1, image = Number(shared.get("image") ?? 0);
-      const isTile = grid && Number.isInteger(chosen) && chosen >= 0 && chosen < grid.count;
+      const tileNumber = Number(shared.get("grid") ?? 0) - 1, image = Number(shared.get("image") ?? 0);
+      const isTile = grid && Number.isInteger(tileNumber) && tileNumber >= 0 && tileNumber < grid.count;
+      if (sideBySide) sideBySide.checked = shared.has("side");
+      choose(Math.max(0, versions.findIndex((_, k) => version(k) === shared.get("weights"))));
       if (isTile) {
         seed.value = "";
-        Object.assign(state, { base: [tile(chosen)], grid: chosen });
+        Object.assign(state, { base: models.map(() => tile(tileNumber)), grid: tileNumber });
         limit();
       } else if (Number.isInteger(number) && number >= 0 && number < seeds) {
         seed.value = number;
@@ -345,14 +359,15 @@
       fill();
     });
     save?.addEventListener("click", async () => {
-      const { seed: number, ...others } = settings(), record = { output: "page image", ...models[0].record, ...others };
+      const { seed: number, ...others } = settings(), record = { output: "page image", ...models[chosen].record, ...others };
       if (!whyNoCommand()) {
         record.seed = number;
         if (Number(index.value)) record.index = Number(index.value);
         if (isMixed()) Object.assign(record, { second: Number(second.value), layers: `${layer.value}-` });
         if (noise?.checked === false) record.noise = "none";
+        if (isMoved()) record.move = Object.fromEntries(moves());
       }
-      const blob = await new Promise((done) => canvases[0].toBlob(done, "image/png"));
+      const blob = await new Promise((done) => canvases[chosen].toBlob(done, "image/png"));
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([withText(new Uint8Array(await blob.arrayBuffer()), "gan-lab", JSON.stringify(record))], { type: "image/png" }));
       link.download = `${["image", number === null ? "" : `seed${number}`, others.class === undefined ? "" : `class${others.class}`].filter(Boolean).join("-").replace(/[^\w.,=-]+/g, "_")}.png`;
@@ -361,15 +376,19 @@
     });
     fresh?.addEventListener("click", () => { first = (first + 16) % seeds; fill(); });
     const plain = (latents) => latents && latents.map((z) => [...z]);
+    // The page of a training has one generator, the one after it others too.
+    const complete = (latents) => latents && models.map((_, k) => Float32Array.from(latents[k] ?? latents[0]));
     keep("latents", () => ({
       seed: seed.value, label: state.label, base: plain(state.base), ends: state.ends.map(plain), way: way.value,
       directions: sliders.map((slider) => slider.value), truncation: truncation?.value, first, grid: state.grid, index: index.value,
-      second: second?.value, layer: layer?.value, noise: noise?.checked, otherClass: otherClass?.value, blend: blend?.value, walk: timer && { from, share },
+      second: second?.value, layer: layer?.value, noise: noise?.checked, otherClass: otherClass?.value, blend: blend?.value, weights: version(chosen), sideBySide: sideBySide?.checked, walk: timer && { from, share },
     }), (saved) => {
       state.label = saved.label;
       press(classes, classes[saved.label]);
-      state.base = saved.base.map((z) => Float32Array.from(z));
-      state.ends = saved.ends.map((latents) => latents && latents.map((z) => Float32Array.from(z)));
+      state.base = complete(saved.base);
+      state.ends = saved.ends.map(complete);
+      if (sideBySide) sideBySide.checked = saved.sideBySide ?? false;
+      choose(Math.max(0, versions.findIndex((_, k) => version(k) === saved.weights)));
       all("button.end").forEach((button, i) => button.setAttribute("aria-pressed", String(Boolean(state.ends[i]))));
       way.disabled = !state.ends.every(Boolean);
       way.value = saved.way;
@@ -398,13 +417,13 @@
       if (classes.length) { state.label = grid.labels[number]; press(classes, classes[state.label]); }
       seed.value = "";
       used = true;
-      place([tile(number)], number);
+      place(models.map(() => tile(number)), number);
       fill();
       section.scrollIntoView();
     }
-    const picture = one("grid"), chosen = one("grid-tile");
-    if (grid && chosen) {
-      one("grid-open").addEventListener("click", () => { if (chosen.value !== "" && chosen.checkValidity()) openTile(Number(chosen.value) - 1); });
+    const picture = one("grid"), entry = one("grid-tile");
+    if (grid && entry) {
+      one("grid-open").addEventListener("click", () => { if (entry.value !== "" && entry.checkValidity()) openTile(Number(entry.value) - 1); });
       picture.classList.add("opens");
       picture.addEventListener("click", (event) => {
         const box = picture.getBoundingClientRect(), { padding, columns, tile: [height, width] } = grid;
@@ -412,7 +431,7 @@
         const row = Math.floor((event.clientY - box.top) / box.height * grid.height / (height + padding));
         const number = row * columns + column;
         if (column < 0 || column >= columns || row < 0 || number >= grid.count) return;
-        chosen.value = number + 1;
+        entry.value = number + 1;
         openTile(number);
       });
     }
@@ -421,7 +440,7 @@
   }
 
   function translator() {
-    const input = one("live-input"), output = document.querySelector("canvas.made"), { networks } = models[0];
+    const input = one("live-input"), { networks } = models[0];
     let network = "generator";
     const source = () => networks[network].source_channels;
     [, input.height, input.width] = networks.generator.shape;
@@ -429,7 +448,10 @@
     const isFilling = networks.generator.source_channels === networks.generator.shape[0] + 1, factor = models[0].enlarged ?? 1;
     const sized = () => Object.assign(document.createElement("canvas"), { width: input.width, height: input.height });
     const whole = isFilling ? sized() : input, mask = isFilling ? sized() : null, painted = mask ?? input;
-    const draw = coalesced(async () => show(output, await run(0, network, { image: read(whole, source(), mask) })));
+    const draw = coalesced(async () => {
+      for (const [index, canvas] of visible()) show(canvas, await run(index, network, { image: read(whole, source(), mask) }));
+    });
+    compare(draw);
     function fillWith(canvas, color, x = 0, y = 0, width = canvas.width, height = canvas.height) {
       pen(canvas).fillStyle = color;
       pen(canvas).fillRect(x, y, width, height);

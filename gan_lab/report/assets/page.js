@@ -2,6 +2,29 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const say = (text) => { document.getElementById("said").textContent = text; };
 
+// Run a network on inputs: a promise of a tensor. Networks, each with its own name, run in a worker, or in the page as a fallback.
+const runNetwork = (() => {
+  const script = document.currentScript.textContent, waiting = new Map(), opened = {};
+  let worker, next = 0;
+  function start() {
+    try {
+      const started = new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
+      started.onmessage = ({ data: { id, result } }) => { waiting.get(id)(result); waiting.delete(id); };
+      started.onerror = ({ message }) => { say(`Cannot run the network: ${message}`); };
+      return started;
+    } catch { return null; /* Some browsers do not allow workers from a page that was opened as a file. */ }
+  }
+  return (name, network, inputs) => {
+    if (worker === undefined) worker = start();
+    if (!(name in opened)) {
+      opened[name] = worker ?? engine.open(network);
+      worker?.postMessage({ name, network });
+    }
+    if (!worker) return Promise.resolve(engine.run(opened[name], inputs));
+    return new Promise((done) => { waiting.set(++next, done); worker.postMessage({ id: next, name, inputs }); });
+  };
+})();
+
 // The state of the page before it reloaded itself (reload.js); used once.
 const before = history.state?.page ?? {};
 if (before.parts) history.replaceState(null, "");

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -42,3 +44,22 @@ class FamilyCallback(LightningCallback):
         self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
     ) -> None:
         """Restore state from a loaded checkpoint."""
+
+
+@contextmanager
+def evaluation_mode(family: Family, names: list[str]) -> Iterator[None]:
+    """Put the named networks in evaluation mode inside the context.
+
+    Otherwise dropout would use random numbers of the training, and a forward pass would move the
+    statistics of batch norm and the vectors of spectral norm.
+    """
+    networks = [getattr(family, name) for name in names if hasattr(family, name)]
+    modules = [module for network in networks for module in network.modules()]
+    training = [module.training for module in modules]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, training, strict=True):
+            module.training = mode

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -16,7 +14,7 @@ from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.seeding import Stream
-from gan_lab.training.callbacks.base import FamilyCallback
+from gan_lab.training.callbacks.base import FamilyCallback, evaluation_mode
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.sample_statistics import (
@@ -102,7 +100,7 @@ class Diversity(FamilyCallback):
         if self.rated is None:
             return
         try:
-            with torch.no_grad(), _evaluation_mode(family, ["discriminator"]):
+            with torch.no_grad(), evaluation_mode(family, ["discriminator"]):
                 self._rate(family, self.rated[0])
         # a user's family may call its discriminator with other arguments
         except Exception as error:
@@ -139,7 +137,7 @@ class Diversity(FamilyCallback):
         """Compute ``sample_distance_raw`` and ``overfitting_auc`` of the raw networks."""
         values = {}
         names = [*family.ema_networks, "discriminator"]
-        with exact_arithmetic(family.device), _evaluation_mode(family, names):
+        with exact_arithmetic(family.device), evaluation_mode(family, names):
             if self._real_values.get("distance"):
                 fake = self._extract(self._generate(family))
                 values["sample_distance_raw"] = self._energy_distance(fake)
@@ -254,22 +252,3 @@ def _broadcast(values: dict[str, Tensor]) -> dict[str, Tensor]:
     packed = torch.stack([value.double() for value in values.values()])
     distributed.broadcast(packed, src=0)
     return dict(zip(values, packed.unbind(), strict=True))
-
-
-@contextmanager
-def _evaluation_mode(family: Family, names: list[str]) -> Iterator[None]:
-    """Put the named networks in evaluation mode inside the context.
-
-    Otherwise dropout would use random numbers of the training, and a forward pass would move the
-    statistics of batch norm and the vectors of spectral norm.
-    """
-    networks = [getattr(family, name) for name in names if hasattr(family, name)]
-    modules = [module for network in networks for module in network.modules()]
-    training = [module.training for module in modules]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, training, strict=True):
-            module.training = mode

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
-from gan_lab.images import interleave, save_grid
+from gan_lab.images import Batch, interleave, save_grid
+from gan_lab.runs import point_frames
 from gan_lab.runs.run_folder import name_run
 from gan_lab.seeding import Stream
-from gan_lab.training.callbacks.base import FamilyCallback
+from gan_lab.training.callbacks.base import FamilyCallback, evaluation_mode
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.grid_schedule import GridSchedule
 from gan_lab.training.callbacks.progress import Progress
@@ -25,6 +26,8 @@ from gan_lab.training.callbacks.tracker import Tracker
 
 class SampleGrids(FamilyCallback):
     """Writes ``reals.png`` once, and ``samples/<images>.png`` of the EMA weights on rank 0.
+
+    Of 2-D points also ``samples/<images>.npz``, see ``runs/point_frames.py``.
 
     Grids are drawn before the first iteration and after the last one; in between every
     ``grid_every`` images, or, if that is None, by ``GridSchedule`` and at each evaluation.
@@ -89,8 +92,9 @@ class SampleGrids(FamilyCallback):
 
     def _remove_later_grids(self) -> None:
         """Remove the grids of iterations after the checkpoint, which will be repeated."""
-        for path in (self.folder / "samples").glob("*.png"):
-            if path.stem.isdecimal() and int(path.stem) > self.progress.images:
+        for path in (self.folder / "samples").glob("*.*"):
+            is_grid = path.suffix in (".png", point_frames.SUFFIX)
+            if is_grid and path.stem.isdecimal() and int(path.stem) > self.progress.images:
                 path.unlink()
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
@@ -193,9 +197,43 @@ class SampleGrids(FamilyCallback):
             save_grid(images, columns, path, self.rows, record)
             for tracker in self.trackers:
                 tracker.log_image("samples", path, self.progress.images)
+            # as images.grid recognizes points
+            if images.shape[1:] == (2, 1, 1) and "generated" in record["sets"]:
+                points = sets[record["sets"].index("generated")].cpu()
+                point_frames.write_frame(
+                    path.with_suffix(point_frames.SUFFIX),
+                    points,
+                    self._rate_lattice(family),
+                    family.adversarial_loss,
+                )
             self.drawn_at = self.progress.iteration
         self.cost_s = time.monotonic() - started
         self._since = None
+
+    def _rate_lattice(self, family: Family) -> Tensor | None:
+        """Compute the discriminator's logits on the lattice of ``point_frames``, [side²].
+
+        A conditional discriminator rates each point as a member of each class; the highest logit
+        counts. None without a discriminator, or with one that is called in another way.
+        """
+        lattice = Batch(point_frames.make_lattice()).to_device(family.device, family.dtype).images
+        labels: Sequence[int | None] = range(family.spec.classes) if family.conditional else [None]
+        rated = []
+        try:
+            with evaluation_mode(family, ["discriminator"]):
+                for label in labels:
+                    each = (
+                        None if label is None else lattice.new_full((len(lattice),), label).long()
+                    )
+                    logits = family.rate_reals(Batch(lattice, each))
+                    if logits is None:
+                        return None
+                    rated.append(logits.view(len(lattice)))
+        # the family of a user may call its discriminator with other arguments
+        except (TypeError, RuntimeError):
+            return None
+        highest = torch.stack(rated).amax(0)
+        return highest if bool(highest.isfinite().all()) else None
 
     def state_dict(self) -> dict[str, Any]:
         return {"first": self.schedule.first, "interval": self.schedule.interval}

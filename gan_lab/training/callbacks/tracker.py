@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from gan_lab import report
 from gan_lab.runs.run import Run
 from gan_lab.utils.files import write_text
 from gan_lab.utils.provenance import crop_generated
+
+# columns of the table of final samples
+SAMPLE_COLUMNS = ("class", "seed", "image")
+
+
+@dataclass(frozen=True)
+class FinalSample:
+    """A generated image of a finished run, as ``gan-lab sample --n 1 --seed`` draws it.
+
+    Attributes:
+        class_name: The name of its class; empty for an unconditional generator.
+        seed: The seed of its latent.
+        picture: The image.
+    """
+
+    class_name: str
+    seed: int
+    picture: Image.Image
 
 
 class Tracker:
@@ -84,6 +105,15 @@ class Tracker:
             return "sample grids and real images"
         return "generated images only (real ones too: log.wandb_reals=true)"
 
+    @property
+    def takes_samples(self) -> bool:
+        """True if ``log_samples`` logs something."""
+        return self.run is not None and type(self)._log_samples is not Tracker._log_samples
+
+    def log_samples(self, samples: Sequence[FinalSample], images: int) -> None:
+        """Log a table of generated images of a finished run."""
+        self._if_open(lambda: self._log_samples(samples, images))
+
     def log_checkpoint(self, path: Path) -> None:
         """Upload the best checkpoint of a finished run."""
         self._if_open(lambda: self._log_checkpoint(path))
@@ -124,6 +154,8 @@ class Tracker:
     def _log_image(self, title: str, path: Path, images: int) -> None: ...
 
     def _log_report(self, path: Path, images: int) -> None: ...
+
+    def _log_samples(self, samples: Sequence[FinalSample], images: int) -> None: ...
 
     def _log_checkpoint(self, path: Path) -> None: ...
 

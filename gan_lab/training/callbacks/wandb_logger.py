@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_lab.training.callbacks.tracker import Tracker
+from gan_lab.training.callbacks.tracker import SAMPLE_COLUMNS, FinalSample, Tracker
 from gan_lab.utils.files import make_file_name
 from gan_lab.utils.network import is_reachable
 
@@ -103,6 +103,14 @@ class WandbLogger(Tracker):
 
         # inject=False keeps the page unchanged
         self.run.log({"report": wandb.Html(str(path), inject=False), "images": images})
+
+    def _log_samples(self, samples: Sequence[FinalSample], images: int) -> None:
+        import wandb
+
+        rows = [[each.class_name, each.seed, wandb.Image(each.picture)] for each in samples]
+        table = wandb.Table(columns=[*SAMPLE_COLUMNS], data=rows)
+        with _copies_in(self.folder / "wandb"):
+            self.run.log({"final_samples": table, "images": images})
 
     def _log_checkpoint(self, path: Path) -> None:
         import wandb

@@ -119,6 +119,18 @@ def read_directions(path: Path) -> Directions:
         ) from None
 
 
+def describe(direction: Direction) -> str:
+    """Describe a direction in a few words, with the explained variance: ``pc1 (24%)``."""
+    share = direction.explained_variance
+    return direction.name if share is None else f"{direction.name} ({share:.0%})"
+
+
+def find_stored_directions(folder: Path | None) -> Path | None:
+    """Find the directions that ``gan-lab directions`` has stored in a run folder or an export."""
+    stored = folder / FILE if folder else None
+    return stored if stored and stored.is_file() else None
+
+
 def _parse(content: Any) -> Directions:
     """Build directions from JSON; every error is one of a damaged file."""
     if content["format"] != FORMAT:
