@@ -100,6 +100,16 @@ def test_row_name_contains_differing_budget(tmp_path: Path) -> None:
     assert [row.name for row in compare(folders[::2]).rows] == ["cgan", "gan"]
 
 
+def test_config_written_differently_is_the_same_row(tmp_path: Path) -> None:
+    """A run of an earlier version lacks a key, and a number may be written in another form."""
+    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 2.0)
+    config = folders[1] / "config.yaml"
+    text = config.read_text().replace("lr_g: 0.001", "lr_g: 1e-3").replace("  freeze_d: 0\n", "")
+    assert len(text) == len(config.read_text()) - len("  freeze_d: 0\n") - 1
+    config.write_text(text)
+    assert column(compare(folders), "fd_digits") == {"cgan": Cell(1.5, math.sqrt(0.5), 2)}
+
+
 def test_score_has_column_per_protocol(tmp_path: Path) -> None:
     """Each protocol of a score has a separate column."""
     a = run(tmp_path, "cgan", scores={"fd_digits": 1.0, "digit_score": 9.0})
