@@ -52,7 +52,11 @@ def render_script(model: dict[str, Any]) -> str:
     """
     engine, embed = ((ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "embed"))
     described = json.dumps(
-        {key: value for key, value in model.items() if key not in ("name", "grid", "images")}
+        {
+            key: value
+            for key, value in model.items()
+            if key not in ("name", "grid", "images", "code")
+        }
     )
     return f"const ganLab = (() => {{\n{engine}\nconst model = {described};\n{embed}}})();\n"
 
