@@ -13,13 +13,12 @@ import typer
 from gan_lab.cli.paths import Overwrite, parse_file, parse_path, parse_png, parse_target
 from gan_lab.runs.addresses import is_address
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import make_file_name
-from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gan_lab.inference.sampling import TrainedGenerator
+    from gan_lab.utils.output import OutputFiles
 
 app = typer.Typer()
 DataOverrides = Annotated[
@@ -144,6 +143,8 @@ def sample(
     moves = _parse_moves(move or [])
     if out is not None and (folder or video):
         raise UserError(f"--out and {requested[0]} exclude each other. Use one of them")
+    from gan_lab.utils.output import OutputFiles
+
     # before the samples are generated
     files = OutputFiles(overwrite)
     if folder is not None:
@@ -460,6 +461,7 @@ def directions(
     from gan_lab.inference.sampling import TrainedGenerator
     from gan_lab.runs.directions import FILE
     from gan_lab.runs.ema_networks import load_ema_networks
+    from gan_lab.utils.output import OutputFiles
 
     if folder is None:
         files, png = _choose_png(run, "directions", None, overwrite)
@@ -621,6 +623,9 @@ def _choose_png(
     run: Path, name: str, out: Path | None, overwrite: bool
 ) -> tuple[OutputFiles, Path]:
     """Return ``out``, or a path in the run folder, with what may be replaced there."""
+    from gan_lab.utils.files import make_file_name
+    from gan_lab.utils.output import OutputFiles
+
     if out is not None:
         return OutputFiles(overwrite), out
     name = f"{make_file_name(name)}.png"

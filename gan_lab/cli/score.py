@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_lab.cli.paths import Overwrite, parse_json, parse_path
-from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
     from gan_lab.scoring import Scores
@@ -51,6 +50,7 @@ def score(
     protocols.
     """
     from gan_lab.scoring import score as compute_scores
+    from gan_lab.utils.output import OutputFiles
 
     if out is not None:
         OutputFiles(overwrite).check(out)

@@ -314,6 +314,21 @@ def parse(layers: Sequence[Mapping[str, Any]]) -> Config:
     Raises:
         UserError: A key is unknown, or a value has the wrong type or is out of range.
     """
+    config, model = parse_shared(layers)
+    config = replace(config, model=build(family_class(config.family).Config, model, "model."))
+    check_ranges(config)
+    return config
+
+
+def parse_shared(layers: Sequence[Mapping[str, Any]]) -> tuple[Config, dict[str, Any]]:
+    """Merge mappings into the defaults like ``parse``, without ``model``, whose family needs torch.
+
+    Returns:
+        The config, whose ``model`` is None, and the values of the keys under ``model``.
+
+    Raises:
+        UserError: A shared key is unknown, or its value has the wrong type or is out of range.
+    """
     values: dict[str, Any] = {}
     for layer in layers:
         values |= _split_size(flatten(layer))
@@ -331,9 +346,8 @@ def parse(layers: Sequence[Mapping[str, Any]]) -> Config:
     check_ranges(config)
     if "data.size" not in values:
         config = with_values(config, {"data.size": get_native_size(config.data.name)})
-    config = replace(config, model=build(family_class(config.family).Config, model, "model."))
-    check_ranges(config)
-    return config
+        check_ranges(config)
+    return config, model
 
 
 def model_config(family: Any, values: Mapping[str, Any]) -> Any:

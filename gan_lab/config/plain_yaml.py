@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ FAST_LOADER = getattr(yaml, "CBaseLoader", None)
 PLAIN_STYLES = (None, "")
 # of a file after its aliases are expanded
 MAX_NODES = 100_000
+# by their text, so that a changed file is read again
+MAX_CACHED_TEXTS = 256
 # what to do about messages of the parser that do not say it
 REMEDIES = {
     "but found another document": "several documents in one file. Remove the line ---",
@@ -94,9 +97,22 @@ def read(text: str) -> Any:
     Raises:
         ValueError: The text is not valid YAML, or has duplicate keys, tags or unused anchors.
     """
+    return _copy(_read(text))
+
+
+# a command reads a study or an experiment for its list, again for its content, and for others
+@lru_cache(MAX_CACHED_TEXTS)
+def _read(text: str) -> Any:
     with _explain_yaml_errors():
         _check_anchors(text)
         return _convert_root(yaml.compose(text, Loader=yaml.BaseLoader))
+
+
+def _copy(tree: Any) -> Any:
+    """Copy the containers of a tree, which callers may change."""
+    if isinstance(tree, dict):
+        return {key: _copy(value) for key, value in tree.items()}
+    return [_copy(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def _convert_root(root: yaml.Node | None) -> Any:
@@ -139,6 +155,9 @@ def _explain_yaml_errors() -> Iterator[None]:
 
 def _check_anchors(text: str) -> None:
     """Raise ValueError for an anchor that nothing refers to: ``[&a b]`` would lose its ``&a``."""
+    # most files have none, and parsing takes as long as reading the file
+    if "&" not in text:
+        return
     anchors: dict[str, int] = {}
     for event in yaml.parse(text, Loader=yaml.BaseLoader):
         if isinstance(event, yaml.AliasEvent):

@@ -14,6 +14,7 @@ from gan_lab.inference.export import export
 from gan_lab.inference.model_card import PAGE
 from gan_lab.report import embedding, live, pictures, run_page
 from gan_lab.runs import hub
+from gan_lab.runs.addresses import HUB_PREFIX
 from gan_lab.runs.ema_networks import EMANetworks
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError, first_line, import_extra
@@ -50,7 +51,7 @@ def publish(
         UserError: There is no checkpoint, the folder contains other files, or the upload failed:
             then the folder is complete.
     """
-    name = hub.parse_name(to) if to.startswith(hub.PREFIX) else None
+    name = hub.parse_name(to) if to.startswith(HUB_PREFIX) else None
     folder = Path(to).expanduser() if name is None else run / "publish"
     # nobody names the folder in the run: what it contains is output
     write(run, folder, also, weights, page, overwrite or name is not None, reals)

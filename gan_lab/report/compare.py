@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -136,7 +136,7 @@ def compare(folders: Sequence[Path | Run], weights: str = "best") -> Comparison:
             notes.append(f"{run.path} has no scores. After training, run '{command}'.")
             continue
         scored.append(run)
-        if run.summary.get("iteration", 0) < run.config.iterations:
+        if run.summary.get("iteration", 0) < run.shared_config.iterations:
             notes.append(
                 f"{run.path} is unfinished: its scores are those after "
                 f"{run.summary.get('images', 0):,} images"
@@ -154,13 +154,11 @@ def _group(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     """
     groups: dict[str, dict[int, Run]] = {}
     values_of_group: dict[str, dict[str, str]] = {}
-    for run in runs:
-        values = _collect_values(run.config)
-        values["EXP"] = run.summary.get("experiment", run.path.resolve().parent.name)
+    for run, values in zip(runs, _collect_values_of_runs(runs), strict=True):
         group = json.dumps(values, sort_keys=True)
         values_of_group[group] = values
         seeds = groups.setdefault(group, {})
-        seed = run.config.run.seed
+        seed = run.shared_config.run.seed
         if seed in seeds:
             raise UserError(
                 f"{seeds[seed].path} and {run.path} are the same experiment with the same seed. "
@@ -174,24 +172,54 @@ def _group(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     ]
 
 
+def _collect_values_of_runs(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """Collect the values that define the results of each run, and its experiment as ``EXP``.
+
+    The keys under ``model`` are those of the run's file if runs of one experiment have the same
+    ones. Otherwise they are typed, which needs the family and torch: two texts may be one number,
+    a key may be missing in runs of earlier versions, and groups are named by their differences from
+    the defaults.
+    """
+    recorded = [
+        _collect_values(run.shared_config)
+        | _format_values({key: run.values[key] for key in run.values if key.startswith("model.")})
+        for run in runs
+    ]
+    experiments = [
+        {"EXP": run.summary.get("experiment", run.path.resolve().parent.name)} for run in runs
+    ]
+    with_experiments = [values | each for values, each in zip(recorded, experiments, strict=True)]
+    variants = {json.dumps(values, sort_keys=True) for values in with_experiments}
+    if len(variants) == len({values["EXP"] for values in with_experiments}):
+        return with_experiments
+    return [_collect_values(run.config) | each for run, each in zip(runs, experiments, strict=True)]
+
+
 def _collect_values(config: Config) -> dict[str, str]:
     """Collect the values that define a run's results, as typed on the command line."""
+    return _format_values(dict(leaves(to_dict(config))))
+
+
+def _format_values(values: Mapping[str, Any]) -> dict[str, str]:
     return {
         key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-        for key, value in leaves(to_dict(config))
-        if key != "run.seed" and defines_results(key)
+        for key, value in values.items()
+        if key not in ("run.seed", "model") and defines_results(key)
     }
 
 
 def _name_group(values: dict[str, str], all_values: Sequence[dict[str, str]]) -> str:
     """Name a group: its EXP, and values that differ from the file and from others of this EXP."""
-    defaults = _collect_values(load(values["EXP"]).config) if values["EXP"] in experiments() else {}
     same = [other for other in all_values if other["EXP"] == values["EXP"]]
     keys = [
         key
         for key, value in sorted(values.items())
-        if value != defaults.get(key) and any(other.get(key) != value for other in same)
+        if any(other.get(key) != value for other in same)
     ]
+    # only for keys that differ, because the defaults need the family and torch
+    if keys and values["EXP"] in experiments():
+        defaults = _collect_values(load(values["EXP"]).config)
+        keys = [key for key in keys if values[key] != defaults.get(key)]
     budgets = {other["run.images"] for other in all_values}
     # Name the budget if it differs between any two groups, also of different experiments.
     if len(budgets) > 1 and "run.images" not in keys:
@@ -251,7 +279,7 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best
     comparison.notes = [note for note in comparison.notes if note]
     if undecided:
         fewest = min(comparison.rows, key=lambda row: len(row.runs))
-        used = {run.config.run.seed for run in fewest.runs}
+        used = {run.shared_config.run.seed for run in fewest.runs}
         unused = next(seed for seed in itertools.count() if seed not in used)
         comparison.notes.append(
             f"no best value is marked for {', '.join(undecided)}: the test needs {SEEDS} seeds per "

@@ -55,7 +55,11 @@ def render_script(model: dict[str, Any]) -> str:
         {
             key: value
             for key, value in model.items()
+<<<<<<< HEAD
             if key not in ("name", "grid", "images", "others", "omitted")
+=======
+            if key not in ("name", "grid", "images", "code")
+>>>>>>> speed
         }
     )
     return f"const ganLab = (() => {{\n{engine}\nconst model = {described};\n{embed}}})();\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -21,7 +22,7 @@ from gan_lab.degradations import Degradation
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.networks.stylegan import StyleGANGenerator
-from gan_lab.report import pictures
+from gan_lab.report import pictures, style_parts
 from gan_lab.report.style_parts import StylePart, make_example_inputs, sample_inputs, split_network
 from gan_lab.runs import directions
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
@@ -60,6 +61,7 @@ def describe_run(
     max_weights: int = MAX_WEIGHTS,
     latents_only: bool = False,
     loaded: EMANetworks | None = None,
+    earlier: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any] | None, str]:
     """Describe the networks of a run for the script of the page.
 
@@ -68,6 +70,8 @@ def describe_run(
         max_weights: Maximum number of weights.
         latents_only: Whether to describe only the generator, and only if it takes latents.
         loaded: The networks of a training; by default those of the best checkpoint.
+        earlier: The description in an earlier page, which is returned if it is of the same weights
+            and of the same version of this code: tracing them takes seconds.
 
     Returns:
         The description, and an empty reason; or None, and the reason why the page cannot run the
@@ -85,6 +89,12 @@ def describe_run(
             return None, ""
         if size > max_weights:
             return None, f"they have {size:,} weights, more than the limit of {max_weights:,}"
+        record = loaded.describe_source() | {"version": __version__}
+        model: dict[str, Any] = {"name": run.name}
+        if earlier and (earlier.get("record"), earlier.get("code")) == (record, hash_code()):
+            model = {**earlier, **model}
+            model.pop("grid", None)
+            return _add_grid(run, played["generator"], model, latents_only), ""
         parts = {
             part: module
             for name, network in played.items()
@@ -96,20 +106,45 @@ def describe_run(
         }
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
+<<<<<<< HEAD
     record = loaded.describe_source() | {"version": __version__}
     model = {"name": run.name, "networks": described, "weights": size, "record": record}
     model["images_seen"] = loaded.iteration * int(run.values.get("data.batch_size") or 0)
+=======
+    model |= {"networks": described, "weights": size, "record": record, "code": hash_code()}
+>>>>>>> speed
     degradation = Degradation.from_values(run.values)
     if degradation.kind == "downsample":
         model["enlarged"] = degradation.factor
     if from_latents:
         model |= _describe_latents(loaded, *(traced.get("mapping") or traced["generator"]))
+<<<<<<< HEAD
         # those of several runs would be different ones
         if not latents_only and (saved := _describe_saved_directions(loaded)):
             model |= saved
         if not latents_only and (grid := _describe_grid(run, played["generator"])):
             model["grid"] = grid
     return model, ""
+=======
+    return _add_grid(run, played["generator"], model, latents_only), ""
+
+
+def _add_grid(
+    run: Run, generator: Network, model: dict[str, Any], latents_only: bool
+) -> dict[str, Any]:
+    """Add the sample grids of a generator that takes latents to its description."""
+    if "z" in model and not latents_only and (grid := _describe_grid(run, generator)):
+        model["grid"] = grid
+    return model
+
+
+@cache
+def hash_code() -> str:
+    """Hash the code that describes networks, and the version of torch, which traces them."""
+    modules = (__file__, graph.__file__, style_parts.__file__)
+    sources = [Path(str(path)).read_text("utf-8") for path in modules]
+    return hashlib.sha256("".join([*sources, torch.__version__]).encode()).hexdigest()[:16]
+>>>>>>> speed
 
 
 def add_other_weights(run: Run, model: dict[str, Any]) -> None:

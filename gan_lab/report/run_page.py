@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import logging
 import os
+import re
 import shlex
 import tempfile
 import time
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("gan_lab")
 # seconds after which the page of a running training reloads itself, if another process wrote it
 RELOAD_S = 30.0
+# the data of a page for its script, see base.html
+PAGE_DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 # only in the page of a running training, see run.html
 LIVE_MARK = b' id="training">'
 # of a grid, whose record anyone could have written
@@ -145,7 +149,17 @@ def _render_own_page(run: Run) -> str:
     training = None
     if run.status == "unfinished" and RunFolder(run.path).is_locked_elsewhere:
         training = Training(run.images, run.budget_images, "Training", "", RELOAD_S)
-    return render("run.html", **collect_values(run, training=training))
+    values = collect_values(run, training=training, earlier=_read_model(run.path / "report.html"))
+    return render("run.html", **values)
+
+
+def _read_model(page: Path) -> dict[str, Any] | None:
+    """Read the description of the networks from a page of the lab; None if it has none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        data = PAGE_DATA.search(page.read_text(encoding="utf-8"))
+        for model in json.loads(data[1])["models"] if data else []:
+            return dict(model)
+    return None
 
 
 def render_runs(folders: Sequence[Path | Run], reals: bool = True) -> str:
@@ -270,6 +284,7 @@ def collect_values(
     networks: EMANetworks | None = None,
     training: Training | None = None,
     reals: bool = True,
+    earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Collect the values of the template of one run.
 
@@ -281,6 +296,7 @@ def collect_values(
         training: The state of its training, for a page that reloads itself.
         reals: Whether real images are shown: the contact sheet, inputs and targets in grids, nearest
             neighbors, and held-out images for the networks.
+        earlier: The description of the networks in an earlier page, for ``live.describe_run``.
     """
     from gan_lab.report import live
 
@@ -289,7 +305,7 @@ def collect_values(
         if not reals:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             grids = pictures.write_generated(grids, folder, live.draws_only_generated(run))
-        return _collect_values(run, grids, networks, training, reals)
+        return _collect_values(run, grids, networks, training, reals, earlier)
 
 
 def _collect_values(
@@ -298,6 +314,7 @@ def _collect_values(
     networks: EMANetworks | None,
     training: Training | None,
     reals: bool,
+    earlier: dict[str, Any] | None,
 ) -> dict[str, Any]:
     # these need torch, and the index of runs does without
     from gan_lab.degradations import Degradation
@@ -314,11 +331,15 @@ def _collect_values(
     frames, note = pictures.compress_images([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)
+<<<<<<< HEAD
     model, why_not = live.describe_run(run, loaded=networks)
     # published pages have the published weights alone
     if model and networks is None and training is None:
         live.add_other_weights(run, model)
     player = point_player.describe_player(run, seen, networks, with_generator=training is None)
+=======
+    model, why_not = live.describe_run(run, loaded=networks, earlier=earlier)
+>>>>>>> speed
     thinned = any(
         line["step"] > 1 for _, group in charts for chart in group for line in chart["series"]
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import mean, stdev
-from typing import Any
 
 import numpy as np
 import scipy
@@ -131,7 +131,10 @@ def _test_signs(values: Sequence[float], bound: float) -> float:
     is_majority_above = 2 * above > len(untied)
     if not untied or is_majority_above != (mean(values) > bound):
         return 1.0
-    return float(scipy.stats.binomtest(above, len(untied)).pvalue)
+    # scipy.stats.binomtest has the same value
+    n = len(untied)
+    tail = sum(math.comb(n, k) for k in range(min(above, n - above) + 1))
+    return min(1.0, 2 * tail / 2**n)
 
 
 def is_discrete(values: Sequence[float]) -> bool:
@@ -142,16 +145,38 @@ def is_discrete(values: Sequence[float]) -> bool:
 def _permute(one: Sequence[float], other: Sequence[float]) -> float:
     """Return the two-sided p-value of the permutation test of a difference of means.
 
+    ``scipy.stats.permutation_test`` has the same value, but ``scipy.stats`` takes a second to import.
+
     Source: Fisher 1935, The Design of Experiments, section 21.
     """
+    pooled = np.array([*one, *other], dtype=np.float64)
+    observed = np.mean(one) - np.mean(other)
+    orders, is_exact = _list_permutations(len(one), len(other))
+    permuted = pooled[orders]
+    means = permuted[:, : len(one)].mean(axis=-1) - permuted[:, len(one) :].mean(axis=-1)
+    # differences that are equal except for rounding
+    tolerance = 100 * np.finfo(np.float64).eps * abs(observed)
+    below = int(np.count_nonzero(means <= observed + tolerance))
+    above = int(np.count_nonzero(means >= observed - tolerance))
+    # the observed order is one of all permutations, but not one of random ones
+    added = 0 if is_exact else 1
+    return min(1.0, 2 * (min(below, above) + added) / (len(orders) + added))
 
-    def subtract_means(first: np.ndarray, second: np.ndarray, axis: int) -> Any:
-        return first.mean(axis=axis) - second.mean(axis=axis)
 
-    test = scipy.stats.permutation_test(
-        (one, other), subtract_means, n_resamples=MAX_PERMUTATIONS, vectorized=True, rng=0
-    )
-    return float(test.pvalue)
+def _list_permutations(n: int, m: int) -> tuple[np.ndarray, bool]:
+    """List how ``n`` and ``m`` values can be exchanged between two samples.
+
+    Returns:
+        Indices [P, n + m] of the pooled values, those of the first sample first: of every exchange,
+        or of ``MAX_PERMUTATIONS`` random ones; and whether they are all.
+    """
+    everything = set(range(n + m))
+    if math.comb(n + m, n) > MAX_PERMUTATIONS:
+        rng = np.random.default_rng(0)
+        return np.array([rng.permutation(n + m) for _ in range(MAX_PERMUTATIONS)]), False
+    # in the order of sets, so that means are rounded as those of scipy.stats.permutation_test
+    firsts = map(set, combinations(range(n + m), n))
+    return np.array([[*first, *(everything - first)] for first in firsts]), True
 
 
 def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:

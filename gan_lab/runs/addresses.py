@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gan_lab.runs import hub, zoo
+ZOO_PREFIX = "zoo:"
+HUB_PREFIX = "hf:"
 
 
 def is_address(run: str | Path) -> bool:
     """Return True if an argument names a model of the zoo or of the Hugging Face Hub."""
-    return str(run).startswith((zoo.PREFIX, hub.PREFIX))
+    return str(run).startswith((ZOO_PREFIX, HUB_PREFIX))
 
 
 def find_run(run: str | Path) -> Path:
@@ -22,9 +23,12 @@ def find_run(run: str | Path) -> Path:
     Raises:
         UserError: There is no model with this address, or it cannot be downloaded.
     """
+    # imported here, because the command line uses is_address alone
+    from gan_lab.runs import hub, zoo
+
     text = str(run)
-    if text.startswith(zoo.PREFIX):
+    if text.startswith(ZOO_PREFIX):
         return zoo.find_model(text)
-    if text.startswith(hub.PREFIX):
+    if text.startswith(HUB_PREFIX):
         return hub.download_export(text)
     return Path(os.path.expanduser(run))

@@ -6,9 +6,9 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from gan_lab.runs.addresses import HUB_PREFIX
 from gan_lab.utils.errors import UserError, first_line, import_extra
 
-PREFIX = "hf:"
 # Other files of a repository are not downloaded.
 FILES = ["config.json", "*.safetensors", "directions.json"]
 
@@ -19,8 +19,8 @@ def parse_name(address: str) -> str:
     Raises:
         UserError: The address has another form.
     """
-    name = address.removeprefix(PREFIX)
-    if not address.startswith(PREFIX) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    name = address.removeprefix(HUB_PREFIX)
+    if not address.startswith(HUB_PREFIX) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise UserError(f"Invalid address of a model: {address}. Write hf:owner/name.")
     return name
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,21 +151,36 @@ class Run:
         """
         return self._parse([])
 
+    @cached_property
+    def shared_config(self) -> Config:
+        """The typed config without ``model``, which is None: it needs no torch.
+
+        Raises:
+            UserError: This version of the lab does not accept the recorded shared keys.
+        """
+        with self._name_version():
+            return loading.parse_shared([self.values])[0]
+
     def _parse(self, overrides: Sequence[Mapping[str, Any]]) -> Config:
         """Merge mappings into the recorded config.
 
         Raises:
-            UserError: This version of the lab does not accept the config. The message names the
-                version that wrote it.
+            UserError: This version of the lab does not accept the config.
         """
-        try:
+        with self._name_version():
             recorded = loading.parse([self.values])
+        return loading.parse([self.values, *overrides]) if overrides else recorded
+
+    @contextmanager
+    def _name_version(self) -> Iterator[None]:
+        """Add the version that wrote the config to the message of an error about it."""
+        try:
+            yield
         except UserError as error:
             raise UserError(
                 f"{self.path / 'config.yaml'}: {error} (a run of {self.lab_version}; this is "
                 f"gan-lab {__version__})"
             ) from None
-        return loading.parse([self.values, *overrides]) if overrides else recorded
 
     @property
     def lab_version(self) -> str:

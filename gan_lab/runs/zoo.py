@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab.config.extensions import explain_unknown_name
+from gan_lab.runs.addresses import ZOO_PREFIX
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.output import EXPORT_CONFIG
 
-PREFIX = "zoo:"
 FOLDER = Path(__file__).parents[1] / "zoo"
 
 
@@ -36,7 +36,7 @@ class ZooModel:
     @property
     def address(self) -> str:
         """The argument of commands, ``zoo:name``."""
-        return f"{PREFIX}{self.name}"
+        return f"{ZOO_PREFIX}{self.name}"
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def find_model(address: str) -> Path:
     Raises:
         UserError: There is no such model.
     """
-    name = address.removeprefix(PREFIX)
+    name = address.removeprefix(ZOO_PREFIX)
     names = sorted(path.parent.name for path in FOLDER.glob(f"*/{EXPORT_CONFIG}"))
     if name not in names:
         raise UserError(explain_unknown_name("model of the zoo", name, names))

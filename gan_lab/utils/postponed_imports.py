@@ -18,13 +18,17 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import version
 from importlib.util import spec_from_loader
 from threading import RLock
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+else:
+    # importlib.abc imports tempfile and others, which a command that prints its help does without
+    Loader = object
 
 Answers = Mapping[str, Callable[["PostponedModule"], Any]]
 
@@ -113,7 +117,7 @@ class LoadedLoader(Loader):
         module.__spec__ = self.spec
 
 
-class PostponedFinder(MetaPathFinder):
+class PostponedFinder:
     """Finds the postponed modules, and executes a package before its submodules are imported."""
 
     def __init__(self, answers: Mapping[str, Answers]) -> None:
@@ -146,6 +150,14 @@ def _get_loader(module: PostponedModule) -> PostponedLoader:
     assert module.__spec__ is not None
     assert isinstance(module.__spec__.loader, PostponedLoader)
     return module.__spec__.loader
+
+
+def _read_version(module: PostponedModule) -> str:
+    """Return the version of a package without executing it."""
+    # imported here, because it takes longer than the rest of this module
+    from importlib.metadata import version
+
+    return version(module.__name__)
 
 
 def _import_attribute(module: PostponedModule, submodule: str, name: str) -> Any:
@@ -232,7 +244,7 @@ class _DefaultUtils:
 
 POSTPONED: dict[str, Answers] = {
     "torchmetrics": {
-        "__version__": lambda module: version("torchmetrics"),
+        "__version__": _read_version,
         "_logger": lambda module: logging.getLogger("torchmetrics"),
         "Metric": partial(_import_attribute, submodule="metric", name="Metric"),
         "MetricCollection": partial(

@@ -30,6 +30,7 @@ from safetensors.torch import load_file
 from benchmarks import (
     book,
     evaluation,
+    growth,
     live_page,
     page,
     processes,
@@ -64,6 +65,7 @@ BENCHMARKS = {
     "book": book,
     "evaluation": evaluation,
     "gpu": gpu,
+    "growth": growth,
     "live_page": live_page,
     "page": page,
     "processes": processes,
@@ -242,6 +244,26 @@ def test_bench_start_names_a_command_that_fails(tmp_path: Path) -> None:
         startup.run_command(["compare", "nowhere"], tmp_path)
 
 
+def test_bench_growth_prints_an_exponent_of_each_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., tuple[str, int]]
+) -> None:
+    monkeypatch.setenv("GAN_LAB_CACHE", "mine")
+    out = tmp_path / "out.json"
+    output, code = run_main(growth, "--numbers", "40", "80", "--out", str(out))
+    assert code == 0
+    assert os.environ["GAN_LAB_CACHE"] == "mine"
+    header, *rows = output.splitlines()
+    assert header.split()[-3:] == ["40", "80", "exponent"]
+    results = json.loads(out.read_text())
+    assert [row[:26].strip() for row in rows] == list(results["stages"])
+    assert all(re.fullmatch(r"( +\d+\.\d{3}){2} +-?\d+\.\d\d", row[26:]) for row in rows)
+    assert results["numbers"] == [40, 80]
+
+
+def test_growth_exponent_of_quadratic_seconds_is_two() -> None:
+    assert growth.fit_exponent([10, 100, 1000], [0.03, 3.0, 300.0]) == pytest.approx(2.0)
+
+
 @needs_chromium
 def test_bench_page_prints_milliseconds(run_main: Callable[..., tuple[str, int]]) -> None:
     output, code = run_main(page, "gan")
@@ -413,6 +435,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "bench-page": {"ARGS": "gan dcgan"},
     "bench-live": {"ARGS": "cgan --rounds 2 run.images=64000"},
     "bench-start": {"ARGS": "--rounds 1 --only help"},
+    "bench-growth": {"ARGS": "--numbers 1000 10000"},
     "bench-book": {"ARGS": "optimum --workers 1"},
     "bench-sequential": {"ARGS": "--draw"},
     "gpu-check": {"ARGS": "sampling --rehearse --family gan"},
@@ -538,6 +561,7 @@ class Parsed(BaseException):
 FIRST_CALLS = {
     "book": "subprocess.run",
     "evaluation": "measure_ratios",
+    "growth": "measure_stages",
     "gpu": "find_experiments",
     "live_page": "measure",
     "page": "shutil.which",

@@ -863,6 +863,36 @@ def test_a_page_says_why_networks_are_not_in_it(
     assert "weights, more than the limit of 10" in why
 
 
+def test_second_page_of_the_same_weights_is_not_traced(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the first page to the byte; other weights and another version of the code are traced."""
+    folder = folders["gan"]
+    page = report.write([folder])
+    first = page.read_bytes()
+    traced: list[object] = []
+    trace = live.trace
+    monkeypatch.setattr(live, "trace", lambda network: traced.append(network) or trace(network))
+    assert report.write([folder]).read_bytes() == first
+    assert traced == []
+    # a page at another path is no earlier page of this run
+    report.write([folder], tmp_path / "copy.html")
+    assert len(traced) == 1
+    best = folder / "checkpoints" / "best.ckpt"
+    saved = best.read_bytes()
+    shutil.copyfile(folder / "checkpoints" / "last.ckpt", best)
+    try:
+        assert report.write([folder]).read_bytes() != first
+    finally:
+        best.write_bytes(saved)
+    assert len(traced) == 2
+    assert report.write([folder]).read_bytes() == first
+    assert len(traced) == 3
+    monkeypatch.setattr(live, "hash_code", lambda: "another")
+    report.write([folder])
+    assert len(traced) == 4
+
+
 @pytest.mark.parametrize(("scale", "half"), [(1.0, True), (1e5, False), (1e-8, False)])
 def test_weights_that_halving_would_spoil_are_kept_whole(
     scale: float, half: bool, folders: dict[str, Path]

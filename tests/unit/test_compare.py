@@ -15,7 +15,7 @@ from scipy import stats
 from gan_lab.cli import console
 from gan_lab.config import loading, plain_yaml
 from gan_lab.report.compare import Cell, Comparison, compare
-from gan_lab.report.statistics import is_best, welch
+from gan_lab.report.statistics import compare_with_bound, is_best, welch
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run_folder import RunFolder, to_dict
 
@@ -98,6 +98,16 @@ def test_row_name_contains_differing_budget(tmp_path: Path) -> None:
     names = [row.name for row in compare(folders).rows]
     assert names == ["cgan run.images=6400", "cgan run.images=64", "gan run.images=6400"]
     assert [row.name for row in compare(folders[::2]).rows] == ["cgan", "gan"]
+
+
+def test_config_written_differently_is_the_same_row(tmp_path: Path) -> None:
+    """A run of an earlier version lacks a key, and a number may be written in another form."""
+    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 2.0)
+    config = folders[1] / "config.yaml"
+    text = config.read_text().replace("lr_g: 0.001", "lr_g: 1e-3").replace("  freeze_d: 0\n", "")
+    assert len(text) == len(config.read_text()) - len("  freeze_d: 0\n") - 1
+    config.write_text(text)
+    assert column(compare(folders), "fd_digits") == {"cgan": Cell(1.5, math.sqrt(0.5), 2)}
 
 
 def test_score_has_column_per_protocol(tmp_path: Path) -> None:
@@ -238,6 +248,30 @@ def test_welch_equals_scipy_and_interval_covers() -> None:
     assert 0.92 <= held / 500 <= 0.98
     assert welch([1.0, 1.0], [1.0, 1.0]).p == 1
     assert welch([1.0, 1.0], [2.0, 2.0]).p == pytest.approx(2 / math.comb(4, 2))
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (3, 7), (8, 8), (9, 9)])
+def test_permutation_p_equals_scipy(n: int, m: int) -> None:
+    """Also that of values whose sums depend on their order, and of random permutations of 18."""
+
+    def subtract_means(one: np.ndarray, other: np.ndarray, axis: int) -> Any:
+        return one.mean(axis=axis) - other.mean(axis=axis)
+
+    rng = np.random.default_rng(n + m)
+    for _ in range(3):
+        one = rng.choice([0.1, 0.7, 1.3], n).tolist()
+        other = [*rng.choice([0.1, 0.7], m - 2).tolist(), 0.1, 0.1]
+        test = stats.permutation_test(
+            (one, other), subtract_means, n_resamples=13_000, vectorized=True, rng=0
+        )
+        assert welch(one, other).p == pytest.approx(test.pvalue, abs=1e-12)
+
+
+@pytest.mark.parametrize(("above", "below"), [(5, 0), (7, 1), (1, 7), (4, 4), (13, 9)])
+def test_sign_test_p_equals_scipy(above: int, below: int) -> None:
+    values = [1.0] * above + [-1.0] * below
+    expected = stats.binomtest(above, above + below).pvalue
+    assert compare_with_bound(values, 0.0).p == pytest.approx(expected, abs=1e-12)
 
 
 def test_notes_contain_effect_and_real_vs_real(tmp_path: Path) -> None:

@@ -68,6 +68,13 @@ def test_spending_functions_end_at_the_level() -> None:
         assert spent_at_t == pytest.approx(value, abs=6e-5)
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_obrien_fleming_level_equals_scipy(share: float) -> None:
+    expected = 4 * stats.norm.sf(stats.norm.isf(0.05 / 4) / math.sqrt(share))
+    level = sequential.compute_spent_level(share, 0.05, OBRIEN_FLEMING)
+    assert level == pytest.approx(expected, abs=1e-12)
+
+
 def test_many_t_tests_equal_scipy() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(0, 1, (20, 5)), rng.normal(0, 3, (20, 5))
