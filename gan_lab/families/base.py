@@ -576,7 +576,7 @@ class Family(LightningModule, ABC):
 
     @property
     def decays_learning_rates(self) -> bool:
-        """Whether learning rates follow a schedule (``model.decay``)."""
+        """Return True if learning rates follow a schedule (``model.decay``)."""
         return isinstance(self.cfg, ModelConfig) and self.cfg.decay_images > 0
 
     def decay_learning_rates(self) -> None:

@@ -55,11 +55,7 @@ def render_script(model: dict[str, Any]) -> str:
         {
             key: value
             for key, value in model.items()
-<<<<<<< HEAD
-            if key not in ("name", "grid", "images", "others", "omitted")
-=======
-            if key not in ("name", "grid", "images", "code")
->>>>>>> speed
+            if key not in ("name", "grid", "images", "code", "others", "omitted")
         }
     )
     return f"const ganLab = (() => {{\n{engine}\nconst model = {described};\n{embed}}})();\n"

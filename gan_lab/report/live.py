@@ -51,6 +51,8 @@ MAX_CACHED_RECIPES = 8
 # weights to compare with the best ones, and what differs in their description
 OTHER_WEIGHTS = ("last", "raw")
 OWN_KEYS = ("networks", "record", "images_seen", "styles")
+# what follows the description of the weights
+ADDED_KEYS = ("grid", "others", "omitted")
 PLAYED_NETWORKS = ("generator", "generator_back", "encoder")
 # by recipe: the operations before constants are folded, the names of their tensors, and constants
 _traced: dict[str, tuple[graph.Graph, list[str], dict[str, Tensor]]] = {}
@@ -91,9 +93,10 @@ def describe_run(
             return None, f"they have {size:,} weights, more than the limit of {max_weights:,}"
         record = loaded.describe_source() | {"version": __version__}
         model: dict[str, Any] = {"name": run.name}
-        if earlier and (earlier.get("record"), earlier.get("code")) == (record, hash_code()):
-            model = {**earlier, **model}
-            model.pop("grid", None)
+        # those of several runs would be different ones
+        saved = _describe_saved_directions(loaded) if from_latents and not latents_only else {}
+        if earlier and _is_description(earlier, record, saved):
+            model = {key: value for key, value in earlier.items() if key not in ADDED_KEYS} | model
             return _add_grid(run, played["generator"], model, latents_only), ""
         parts = {
             part: module
@@ -106,27 +109,26 @@ def describe_run(
         }
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
-<<<<<<< HEAD
-    record = loaded.describe_source() | {"version": __version__}
-    model = {"name": run.name, "networks": described, "weights": size, "record": record}
-    model["images_seen"] = loaded.iteration * int(run.values.get("data.batch_size") or 0)
-=======
     model |= {"networks": described, "weights": size, "record": record, "code": hash_code()}
->>>>>>> speed
+    model["images_seen"] = loaded.iteration * int(run.values.get("data.batch_size") or 0)
     degradation = Degradation.from_values(run.values)
     if degradation.kind == "downsample":
         model["enlarged"] = degradation.factor
     if from_latents:
         model |= _describe_latents(loaded, *(traced.get("mapping") or traced["generator"]))
-<<<<<<< HEAD
-        # those of several runs would be different ones
-        if not latents_only and (saved := _describe_saved_directions(loaded)):
-            model |= saved
-        if not latents_only and (grid := _describe_grid(run, played["generator"])):
-            model["grid"] = grid
-    return model, ""
-=======
+        model |= saved
     return _add_grid(run, played["generator"], model, latents_only), ""
+
+
+def _is_description(
+    earlier: Mapping[str, Any], record: Mapping[str, Any], saved: Mapping[str, Any]
+) -> bool:
+    """Return True if an earlier description is of these weights, this code and these directions."""
+    if (earlier.get("record"), earlier.get("code")) != (record, hash_code()):
+        return False
+    if not saved:
+        return "saved" not in earlier
+    return all(earlier.get(key) == value for key, value in saved.items())
 
 
 def _add_grid(
@@ -144,10 +146,11 @@ def hash_code() -> str:
     modules = (__file__, graph.__file__, style_parts.__file__)
     sources = [Path(str(path)).read_text("utf-8") for path in modules]
     return hashlib.sha256("".join([*sources, torch.__version__]).encode()).hexdigest()[:16]
->>>>>>> speed
 
 
-def add_other_weights(run: Run, model: dict[str, Any]) -> None:
+def add_other_weights(
+    run: Run, model: dict[str, Any], earlier: Mapping[str, Any] | None = None
+) -> None:
     """Add the last EMA weights and the raw ones to the description of the best ones, if they fit.
 
     All networks of a page have up to ``MAX_WEIGHTS`` weights together.
@@ -155,7 +158,11 @@ def add_other_weights(run: Run, model: dict[str, Any]) -> None:
     Args:
         run: The run.
         model: The description, which gets ``others``, and the names of those ``omitted``.
+        earlier: The description in an earlier page, as for ``describe_run``.
     """
+    known = []
+    if earlier and earlier.get("code") == hash_code():
+        known = [*earlier.get("others", ())]
     others: list[dict[str, Any]] = []
     omitted: list[str] = []
     for weights in OTHER_WEIGHTS:
@@ -166,6 +173,10 @@ def add_other_weights(run: Run, model: dict[str, Any]) -> None:
             continue
         shown = [each["record"]["digest"] for each in (model, *others)]
         if loaded.compute_digest() in shown:
+            continue
+        record = loaded.describe_source() | {"version": __version__}
+        if found := next((each for each in known if each["record"] == record), None):
+            others.append(found)
             continue
         left = MAX_WEIGHTS - model["weights"] * (1 + len(others))
         other, reason = describe_run(run, left, loaded=loaded)
@@ -306,23 +317,23 @@ def _describe_latents(
     }
 
 
-def _describe_saved_directions(loaded: EMANetworks) -> dict[str, Any] | None:
+def _describe_saved_directions(loaded: EMANetworks) -> dict[str, Any]:
     """Describe the directions that ``gan-lab directions`` has stored in the run folder.
 
     A slider moves by standard deviations of the latents, as ``sample --move``.
 
     Returns:
-        The vectors of one step, their names and captions, and their space; None if there are none
+        The vectors of one step, their names and captions, and their space; empty if there are none
         of these weights.
     """
     stored = directions.find_stored_directions(loaded.folder)
     if stored is None:
-        return None
+        return {}
     try:
         found = directions.read_directions(stored)
     # a damaged file
     except UserError:
-        return None
+        return {}
     network = loaded.networks["generator"]
     if isinstance(network, StyleGANGenerator):
         space, size = "w", len(network.mapping.w_avg)
@@ -330,7 +341,7 @@ def _describe_saved_directions(loaded: EMANetworks) -> dict[str, Any] | None:
         space, size = "z", network.recipe["arguments"]["z_dim"]
     fits = (found.space, len(found.directions[0].vector)) == (space, size)
     if not fits or found.source.get("digest") != loaded.compute_digest():
-        return None
+        return {}
     steps = [[each.std * x for x in each.vector] for each in found.directions]
     return {
         "directions": [[float(f"{x:.6g}") for x in step] for step in steps],

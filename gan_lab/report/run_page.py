@@ -331,15 +331,11 @@ def _collect_values(
     frames, note = pictures.compress_images([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)
-<<<<<<< HEAD
-    model, why_not = live.describe_run(run, loaded=networks)
+    model, why_not = live.describe_run(run, loaded=networks, earlier=earlier)
     # published pages have the published weights alone
     if model and networks is None and training is None:
-        live.add_other_weights(run, model)
+        live.add_other_weights(run, model, earlier)
     player = point_player.describe_player(run, seen, networks, with_generator=training is None)
-=======
-    model, why_not = live.describe_run(run, loaded=networks, earlier=earlier)
->>>>>>> speed
     thinned = any(
         line["step"] > 1 for _, group in charts for chart in group for line in chart["series"]
     )
