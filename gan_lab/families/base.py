@@ -37,6 +37,9 @@ RESTORED = ("gray", "mask", "downsample", "noise")
 MAX_GRID_SETS = 16
 
 
+Step = Callable[[Batch], None]
+
+
 class ScheduleTensors(Protocol):
     """Static tensors of the numbers that change between iterations."""
 
@@ -265,6 +268,10 @@ class Family(LightningModule, ABC):
     @abstractmethod
     def step(self, batch: Batch) -> None:
         """Run one iteration of the paper's algorithm on a real minibatch."""
+
+    def wrap_step(self, wrap: Callable[[Step], Step]) -> None:
+        """Replace ``step`` by what ``wrap`` makes of it."""
+        vars(self)["step"] = wrap(self.step)
 
     def phase(self) -> Hashable:
         """Return what the conditions of ``step`` on the host decide in this iteration.

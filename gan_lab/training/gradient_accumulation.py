@@ -12,7 +12,6 @@ generators. After the step, those of the first micro-batch are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,18 +19,16 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from gan_lab.distributed.lightning_internals import flags_before_toggling, set_flags_before_toggling
-from gan_lab.families.base import Family
+from gan_lab.families.base import Family, Step
 from gan_lab.images import Batch
 from gan_lab.networks.image_pool import ImagePool
-
-Step = Callable[[Batch], None]
 
 
 def accumulate(family: Family, parts: int) -> None:
     """Let ``family.step`` process each batch in ``parts`` micro-batches."""
     if parts > 1:
         family.parts = parts
-        family.step = partial(_step_micro_batches, family, family.step)  # type: ignore[method-assign]
+        family.wrap_step(lambda step: partial(_step_micro_batches, family, step))
 
 
 def _step_micro_batches(family: Family, step: Step, batch: Batch) -> None:

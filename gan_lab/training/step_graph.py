@@ -30,14 +30,13 @@ from torch.optim import Optimizer
 
 from gan_lab import seeding
 from gan_lab.config.schema import Config
-from gan_lab.families.base import Family
+from gan_lab.families.base import Family, Step
 from gan_lab.images import Batch
 from gan_lab.seeding import Stream
 
 WARM_UP = 3
 logger = logging.getLogger("gan_lab")
 
-Step = Callable[[Batch], None]
 Action = Callable[[], None]
 
 
@@ -195,13 +194,17 @@ class StepGraph:
 
     Args:
         family: The family, before it is moved to its device.
+        step: Its step.
         make_recorder: Builds the recorder of a device.
     """
 
     def __init__(
-        self, family: Family, make_recorder: Callable[[torch.device], Recorder] = CUDARecorder
+        self,
+        family: Family,
+        step: Step,
+        make_recorder: Callable[[torch.device], Recorder] = CUDARecorder,
     ) -> None:
-        self.family, self.step, self.make_recorder = family, family.step, make_recorder
+        self.family, self.step, self.make_recorder = family, step, make_recorder
         self._recorder: Recorder | None = None
         self._phases: dict[Hashable, Phase] = {}
 
@@ -259,7 +262,7 @@ def capture_steps(family: Family, config: Config, processes: int) -> None:
         logger.info(f"run.graph=auto: steps are not captured, since {obstacle}")
         return
     logger.info(f"run.graph=auto: steps are captured as CUDA graphs after {WARM_UP} iterations")
-    family.step = StepGraph(family)  # type: ignore[method-assign]
+    family.wrap_step(lambda step: StepGraph(family, step))
 
 
 def _copy(batch: Batch) -> Batch:

@@ -62,8 +62,8 @@ def train(
     for stop in STOPS:
         model = make(family, **keys)
         if captured:
-            graphs.append(StepGraph(model, ProgramRecorder))
-            model.step = graphs[-1]  # type: ignore[method-assign]
+            graphs.append(StepGraph(model, model.step, ProgramRecorder))
+            model.wrap_step(lambda _: graphs[-1])
         scalars = Scalars()
         trainer = lightning.Trainer(
             max_steps=stop, accelerator="cpu", logger=False, enable_checkpointing=False,
