@@ -48,7 +48,7 @@ def train(name: str, overrides: list[str], results: Any) -> None:
         overrides = [*overrides, f"run.root={root}"]
         loaded = loading.load(name, overrides)
         loop.train(loaded, overrides)
-        grids = len([*(RunFolder.of(loaded).path / "samples").iterdir()])
+        grids = len([*(RunFolder.of(loaded).path / "samples").glob("*.png")])
     usage = resource.getrusage(resource.RUSAGE_SELF)
     results.put({"cpu_s": usage.ru_utime + usage.ru_stime, "grids": grids, "pages": pages})
 

@@ -13,6 +13,7 @@ import gan_lab
 from gan_lab.images import save_grid
 from gan_lab.inference.export import export
 from gan_lab.runs import zoo
+from gan_lab.runs.addresses import ZOO_PREFIX
 
 # experiment and overrides, by the name of the model
 MODELS = {
@@ -31,7 +32,7 @@ def main() -> None:
         run = gan_lab.train(experiment, overrides=[*overrides, "run.root=runs/zoo"])
         export(run.path, zoo.FOLDER / name)
         if not zoo.read_model(zoo.FOLDER / name).translates:
-            generator = gan_lab.load_generator(f"{zoo.PREFIX}{name}", exact=True)
+            generator = gan_lab.load_generator(f"{ZOO_PREFIX}{name}", exact=True)
             images = generator(PICTURE_IMAGES)
             save_grid(images, 20, DOCS / f"zoo_{name}.png", record=generator.record)
     page = DOCS / "zoo.md"
