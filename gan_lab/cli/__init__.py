@@ -235,6 +235,8 @@ def study(
     from gan_lab.cli import console
     from gan_lab.studies import study_page
 
+    if samples_only and (measure_only or workers > 1):
+        raise UserError("--samples-only trains in this process. Omit --measure-only and --workers")
     if samples_only:
         _write_study_samples(name, budget, root)
         return

@@ -307,7 +307,10 @@ class Family(LightningModule, ABC):
         if self.decays_learning_rates:
             for optimizer in self.configure_optimizers():
                 if not optimizer.defaults.get("fused"):
-                    return f"{type(optimizer).__name__} has no decaying learning rate in a graph"
+                    return (
+                        f"{type(optimizer).__name__} does not support a scheduled learning rate "
+                        "in a CUDA graph"
+                    )
         return ""
 
     @final

@@ -126,6 +126,8 @@ def _is_description(
     """Return True if an earlier description is of these weights, this code and these directions."""
     if (earlier.get("record"), earlier.get("code")) != (record, hash_code()):
         return False
+    if not {"networks", "weights"} <= earlier.keys():
+        return False
     if not saved:
         return "saved" not in earlier
     return all(earlier.get(key) == value for key, value in saved.items())
@@ -175,7 +177,7 @@ def add_other_weights(
         if loaded.compute_digest() in shown:
             continue
         record = loaded.describe_source() | {"version": __version__}
-        if found := next((each for each in known if each["record"] == record), None):
+        if found := next((each for each in known if each.get("record") == record), None):
             others.append(found)
             continue
         left = MAX_WEIGHTS - model["weights"] * (1 + len(others))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from gan_lab.inference.sampling import TrainedGenerator, load_generator
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import atomic_path, write_text
-from gan_lab.utils.provenance import save_png
+from gan_lab.utils.provenance import read_record, save_png
 
 COLUMNS = 10
 # of a scatter plot, and the side of the plot in pixels
 POINTS, PLOT_SIDE = 1000, 128
-# of the eight rows of a grid that an image-to-image training has written
+# of the rows of a grid that an image-to-image training has written
 GRID_ROWS = 2
 # pixels: between the pictures of two arms, and the width that small pictures fill side by side
 GAP, MIN_WIDTH = 4, 420
@@ -67,9 +68,13 @@ def _draw_samples(run: Path) -> Image.Image | None:
         grids = Run(run).grids if run.is_dir() else []
     if not grids:
         return None
-    with Image.open(grids[-1][1]) as last:
+    path = grids[-1][1]
+    with Image.open(path) as last:
         grid = last.convert("RGB")
-    return grid.crop((0, 0, grid.width, round(grid.height * GRID_ROWS / 8)))
+    record = read_record(path) or {}
+    # fewer than eight where the split has fewer images
+    rows = math.ceil(record["count"] / record["columns"]) if "count" in record else 8
+    return grid.crop((0, 0, grid.width, round(grid.height * min(1, GRID_ROWS / rows))))
 
 
 def _draw_latent_samples(generator: TrainedGenerator) -> Image.Image:

@@ -155,6 +155,12 @@ def write_arm_samples(study: Study, budget: str, root: Path) -> Path | None:
     Raises:
         UserError: As in ``measure``.
     """
+    runs = root / "studies" / "runs"
+    for _, _, path in _list_measurements(study, budget, root, 1):
+        trained = read_json(path)["runs"] if path.is_file() else []
+        if not all((runs / run).is_dir() for run in trained):
+            # measured, but its trainings were deleted
+            path.unlink()
     _measure_up_to(study, budget, root, 1, wait=True)
     first_seed = dict(_list_complete_measurements(study, budget, root, 1))
     return _write_samples_of(study, budget, root, first_seed)

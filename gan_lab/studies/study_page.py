@@ -388,7 +388,7 @@ def _show_samples(study: Study, recorded: RecordedResults) -> str:
     shorter = ""
     if recorded.sampled_budget != recorded.budget:
         words = study.get_budget(recorded.sampled_budget).words
-        shorter = f" of the {recorded.sampled_budget} edition (`{words}`), far from finished"
+        shorter = f" of the {recorded.sampled_budget} edition, short ones (`{words}`)"
     order = ", in this order" if len(recorded.sampled_arms) > 1 else ""
     return (
         f"Samples of the trainings with the first seed{shorter}: {arms}{order}.\n\n"

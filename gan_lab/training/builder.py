@@ -191,7 +191,7 @@ def build(
     family = build_family(config, data)
     data.follow(family)
     accumulate(family, config.run.micro_batches)
-    capture_steps(family, config, launched.world_size)
+    capture_steps(family, config, launched.world_size, bool(extra))
     evaluator, headline, notes = build_evaluator(config, family, data)
     trackers = build_trackers(config, run) if trackers is None else trackers
 

@@ -340,17 +340,18 @@ def draw_final_samples(built: Experiment) -> list[FinalSample]:
     """
     if built.family.image_to_image or built.data.spec.content == "points":
         return []
-    # the table of a tracker never fails a training
+    # a table never fails a training that is finished
     try:
         generator = Run(built.run.path).generator()
         names = generator.class_names[:MAX_SAMPLED_CLASSES]
         count = SAMPLES_PER_CLASS if names else UNCONDITIONAL_SAMPLES
+        classes: list[tuple[int | None, str]] = [*enumerate(names)] or [(None, "")]
         return [
-            FinalSample(name, seed, draw_grid(generator(1, name or None, seed), 1))
-            for name in names or [""]
+            FinalSample(name, seed, draw_grid(generator(1, index, seed), 1))
+            for index, name in classes
             for seed in range(count)
         ]
-    except UserError as error:
+    except Exception as error:
         warnings.warn(f"No table of final samples: {error}", stacklevel=2)
         return []
 

@@ -1,8 +1,8 @@
-"""Capture of a family's ``step`` as a graph: replayed, it takes no time in Python.
+"""Capture of a family's ``step`` as a graph, whose replay launches all its kernels at once.
 
 On a GPU a small network waits for Python, which launches hundreds of kernels per step. A CUDA graph
-launches all of them at once, but repeats exactly what was captured. So what differs between two
-iterations is kept outside of the graph:
+needs no Python, but repeats exactly what was captured. So what differs between two iterations is
+kept outside of the graph:
 
 - The batch and all random numbers are copied into static tensors before each replay. The numbers
   are those that the step would draw, so a replay computes what the step computes.
@@ -13,12 +13,13 @@ iterations is kept outside of the graph:
 - Scalars are read after a replay, as one vector.
 
 Each phase runs ``WARM_UP`` iterations as usual, so that the optimizers' states exist, is captured
-in the next one and replayed from then on. Nothing of this is stored: a resumed run starts again,
-with the same results.
+in the next one and replayed from then on. A phase that cannot be captured runs as usual. Nothing of
+this is stored: a resumed run starts again, with the same results.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -33,6 +34,7 @@ from gan_lab.config.schema import Config
 from gan_lab.families.base import Family, Step
 from gan_lab.images import Batch
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import first_line
 
 WARM_UP = 3
 logger = logging.getLogger("gan_lab")
@@ -66,6 +68,8 @@ class CUDARecorder:
 
     def capture(self, run: Action) -> Action:
         """Capture a CUDA graph."""
+        # the family and its graphs refer to each other; those before a rollback must be freed
+        gc.collect()
         graph = torch.cuda.CUDAGraph()
         # other threads may use the device meanwhile
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
@@ -150,15 +154,16 @@ class Phase:
         self.schedule = Schedule(family)
         self._iterations = 0
         self._replay: Action | None = None
+        self._has_failed = False
         self._batch: Batch | None = None
         self._names: list[str] = []
         self._scalars = torch.empty(0)
 
     def run(self, batch: Batch) -> None:
         """Run one iteration."""
-        if self._iterations < WARM_UP:
+        if self._iterations < WARM_UP or self._has_failed:
             self._iterations += 1
-            self._warm_up(batch)
+            self._run_eagerly(batch)
             return
         if self._replay is None:
             self._batch = _copy(batch)
@@ -167,14 +172,36 @@ class Phase:
         self.draws.fill()
         self.schedule.fill()
         if self._replay is None:
-            with seeding.recording(self.draws), self.family.scheduling(self.schedule):
-                self._replay = self.recorder.capture(self._step_and_collect)
+            self._replay = self._capture()
+        if self._replay is None:
+            self._run_eagerly(batch)
+            return
         self._replay()
         # a copy: means over several iterations are taken later
         values = self._scalars.clone().unbind()
         self.family.logged_scalars = dict(zip(self._names, values, strict=True))
 
-    def _warm_up(self, batch: Batch) -> None:
+    @property
+    def is_captured(self) -> bool:
+        """Return True if iterations of this phase are replayed."""
+        return self._replay is not None
+
+    def _capture(self) -> Action | None:
+        """Capture the step; None if that is impossible."""
+        try:
+            with seeding.recording(self.draws), self.family.scheduling(self.schedule):
+                return self.recorder.capture(self._step_and_collect)
+        except RuntimeError as error:
+            logger.warning(f"Not capturing training steps: {first_line(error)}")
+        self._has_failed = True
+        self._batch = None
+        self.family.logged_scalars = {}
+        for weight in self.family.parameters():
+            # in the memory of the capture
+            weight.grad = None
+        return None
+
+    def _run_eagerly(self, batch: Batch) -> None:
         self.draws.restart()
         self.schedule.fill()
         with seeding.recording(self.draws), self.family.scheduling(self.schedule):
@@ -220,18 +247,33 @@ class StepGraph:
             self._phases[key] = Phase(self.family, self.step, self._recorder)
         self._phases[key].run(batch)
 
+    @property
+    def phases(self) -> dict[Hashable, Phase]:
+        """Return the phases so far, by what distinguishes them."""
+        return self._phases
+
+
+def count_captured_phases(family: Family) -> int:
+    """Count the phases of a family's step that are replayed."""
+    graph = vars(family).get("step")
+    if not isinstance(graph, StepGraph):
+        return 0
+    return sum(phase.is_captured for phase in graph.phases.values())
+
 
 def prepare_optimizer(optimizer: Optimizer, family: Family) -> None:
     """Let an optimizer step in a graph: its state and a learning rate that decays are on the device.
 
     Checkpoints contain neither (``Family.on_save_checkpoint``).
     """
+    if family.device.type == "cuda":
+        for state in optimizer.state.values():
+            if "step" in state:
+                # a checkpoint without capturable has brought it to the host
+                state["step"] = state["step"].to(family.device)
     for group in optimizer.param_groups:
         if family.device.type == "cuda":
             group["capturable"] = True
-            for state in optimizer.state.values():
-                # a checkpoint without capturable has brought it to the host
-                state["step"] = state["step"].to(family.device)
         if family.decays_learning_rates:
             # before it becomes a tensor, so that checkpoints keep the initial value
             group.setdefault("initial_lr", group["lr"])
@@ -239,12 +281,24 @@ def prepare_optimizer(optimizer: Optimizer, family: Family) -> None:
             group["lr"] = lr
 
 
-def find_obstacle(family: Family, config: Config, processes: int) -> str:
-    """Return why the steps of a training cannot be captured; empty if they can."""
+def find_obstacle(
+    family: Family, config: Config, processes: int = 1, has_callbacks: bool = False
+) -> str:
+    """Return why the steps of a training cannot be captured; empty if they can.
+
+    Args:
+        family: The family.
+        config: The config.
+        processes: Number of processes of the training.
+        has_callbacks: Whether there are callbacks of a user, which may change learning rates or
+            freeze layers.
+    """
     if not torch.cuda.is_available():
-        return "there is no CUDA device"
+        return "no CUDA device"
     if processes > 1:
-        return "there are several processes"
+        return f"{processes} processes"
+    if has_callbacks or config.run.callbacks:
+        return "callbacks of your own may change the step"
     if config.run.micro_batches > 1:
         return f"run.micro_batches={config.run.micro_batches}"
     if config.run.compile:
@@ -254,14 +308,16 @@ def find_obstacle(family: Family, config: Config, processes: int) -> str:
     return family.describe_obstacle_to_capture()
 
 
-def capture_steps(family: Family, config: Config, processes: int) -> None:
+def capture_steps(
+    family: Family, config: Config, processes: int, has_callbacks: bool = False
+) -> None:
     """Replay the steps of a family as CUDA graphs, where ``run.graph`` is auto and it is possible."""
     if config.run.graph == "off":
         return
-    if obstacle := find_obstacle(family, config, processes):
-        logger.info(f"run.graph=auto: steps are not captured, since {obstacle}")
+    if obstacle := find_obstacle(family, config, processes, has_callbacks):
+        logger.info(f"Not capturing training steps: {obstacle}")
         return
-    logger.info(f"run.graph=auto: steps are captured as CUDA graphs after {WARM_UP} iterations")
+    logger.info(f"Capturing training steps as CUDA graphs after {WARM_UP} iterations")
     family.wrap_step(lambda step: StepGraph(family, step))
 
 

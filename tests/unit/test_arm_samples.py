@@ -155,5 +155,5 @@ def test_samples_alone_need_only_the_first_seed(
         (tmp_path / "studies" / "made" / f"full.samples.{kind}").unlink()
     found = study_page.read_results(tmp_path / "studies", study)["full"]
     assert found.samples == picture
-    shorter = "first seed of the quick edition (`run.images=64`), far from finished: `a`, `b`"
+    shorter = "first seed of the quick edition, short ones (`run.images=64`): `a`, `b`"
     assert shorter in study_page.render_page(study, found)

@@ -126,7 +126,7 @@ def test_replayed_training_equals_eager_training(
         )
     assert replayed == rows
     first, second = (
-        {key: describe(phase) for key, phase in graph._phases.items()} for graph in graphs
+        {key: describe(phase) for key, phase in graph.phases.items()} for graph in graphs
     )
     compared = [key for key in first if first[key] and second.get(key)]
     assert compared, "no phase was captured before and after the resume"
@@ -141,3 +141,20 @@ def describe(phase: Phase) -> list[str]:
     """Describe the operations of a phase; none before its capture."""
     recording = getattr(phase._replay, "__self__", None)
     return recording.describe() if isinstance(recording, Recording) else []
+
+
+def test_phase_whose_capture_fails_trains_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"decay_images": 80}
+    expected, rows, _ = train("gan", keys, tmp_path, False)
+
+    def fail(recorder: ProgramRecorder, run: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(ProgramRecorder, "capture", fail)
+    found, replayed, graphs = train("gan", keys, tmp_path, True)
+    assert step_graph.count_captured_phases(graphs[-1].family) == 0
+    assert replayed == rows
+    mine, theirs = flatten(found["state_dict"]), flatten(expected["state_dict"])
+    assert all(is_equal(mine[name], theirs[name]) for name in theirs)

@@ -229,10 +229,10 @@ class SampleGrids(FamilyCallback):
                     if logits is None:
                         return None
                     rated.append(logits.view(len(lattice)))
-        # the family of a user may call its discriminator with other arguments
-        except (TypeError, RuntimeError):
+            highest = torch.stack(rated).amax(0)
+        # the family of a user may call its discriminator in any other way
+        except Exception:
             return None
-        highest = torch.stack(rated).amax(0)
         return highest if bool(highest.isfinite().all()) else None
 
     def state_dict(self) -> dict[str, Any]:
