@@ -262,18 +262,17 @@ def test_a_signal_ends_the_training_with_a_checkpoint(
         "run.id=long",
         "run.evaluate_every_images=1000000000",
     )
-    process = start(
-        "gan", words, tmp_path / "log", environment={"CHECKPOINT_EVERY": "1000"}
-    )  # none but the signal's
+    process = start("gan", words, tmp_path / "log", environment={"CHECKPOINT_EVERY": "1000"})
     folder = tmp_path / "gan" / "long"
     wait_for(
         lambda: (folder / "metrics.csv").exists() and (folder / "metrics.csv").stat().st_size > 0
     )
-    assert latest_checkpoint(folder) is None
+    # a slow machine has the first one, which comes after two seconds, and no other before the signal's
+    before = latest_checkpoint(folder)
     os.kill(process.pid, number)
     process.join(30)
     assert process.exitcode == code
-    assert latest_checkpoint(folder) is not None
+    assert latest_checkpoint(folder) not in (None, before)
     assert f"Stopped by signal {int(number)}; checkpoint saved" in (tmp_path / "log").read_text()
 
 
