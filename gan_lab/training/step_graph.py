@@ -223,6 +223,9 @@ class StepGraph:
         family: The family, before it is moved to its device.
         step: Its step.
         make_recorder: Builds the recorder of a device.
+
+    Attributes:
+        phases: The phases so far, by what distinguishes them.
     """
 
     def __init__(
@@ -233,7 +236,7 @@ class StepGraph:
     ) -> None:
         self.family, self.step, self.make_recorder = family, step, make_recorder
         self._recorder: Recorder | None = None
-        self._phases: dict[Hashable, Phase] = {}
+        self.phases: dict[Hashable, Phase] = {}
 
     def __call__(self, batch: Batch) -> None:
         """Run one iteration."""
@@ -243,14 +246,9 @@ class StepGraph:
                 prepare_optimizer(optimizer, self.family)
         shapes = tuple(None if each is None else each.shape for each in batch[:3])
         key = (self.family.phase(), shapes, batch.alternating_labels)
-        if key not in self._phases:
-            self._phases[key] = Phase(self.family, self.step, self._recorder)
-        self._phases[key].run(batch)
-
-    @property
-    def phases(self) -> dict[Hashable, Phase]:
-        """Return the phases so far, by what distinguishes them."""
-        return self._phases
+        if key not in self.phases:
+            self.phases[key] = Phase(self.family, self.step, self._recorder)
+        self.phases[key].run(batch)
 
 
 def count_captured_phases(family: Family) -> int:
@@ -275,8 +273,7 @@ def prepare_optimizer(optimizer: Optimizer, family: Family) -> None:
         if family.device.type == "cuda":
             group["capturable"] = True
         if family.decays_learning_rates:
-            # before it becomes a tensor, so that checkpoints keep the initial value
-            group.setdefault("initial_lr", group["lr"])
+            # ``Family.decay_learning_rates`` has kept the initial value
             lr = torch.tensor(float(group["lr"]), dtype=torch.float32, device=family.device)
             group["lr"] = lr
 
@@ -322,9 +319,8 @@ def capture_steps(
 
 
 def _copy(batch: Batch) -> Batch:
-    images, labels, sources = (None if each is None else each.clone() for each in batch[:3])
-    assert images is not None
-    return Batch(images, labels, sources, batch.alternating_labels)
+    labels = None if batch.labels is None else batch.labels.clone()
+    return batch.map(torch.clone)._replace(labels=labels)
 
 
 def _copy_into(static: Batch, batch: Batch) -> None:

@@ -10,9 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from PIL import Image
+from typer.testing import CliRunner
 
 from gan_lab import load_generator, networks
+from gan_lab.cli import app
 from gan_lab.images import scatter, to_uint8
 from gan_lab.studies import (
     Budget,
@@ -24,6 +27,7 @@ from gan_lab.studies import (
     study_page,
 )
 from gan_lab.studies.arm_samples import COLUMNS, GAP, PLOT_SIDE, POINTS, write_samples
+from gan_lab.utils.errors import UserError
 
 
 def write_checkpoint(path: Path, kind: str, shape: tuple[int, int, int], seed: int) -> None:
@@ -157,3 +161,27 @@ def test_samples_alone_need_only_the_first_seed(
     assert found.samples == picture
     shorter = "first seed of the quick edition, short ones (`run.images=64`): `a`, `b`"
     assert shorter in study_page.render_page(study, found)
+
+
+def test_command_draws_the_samples_of_one_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the picture, and refuses a missing name and options of a measurement."""
+    drawn: list[tuple[str, str, Path]] = []
+
+    def draw(study: Study, budget: str, root: Path) -> Path | None:
+        drawn.append((study.name, budget, root))
+        return root / "made.png" if study.name == "batch_norm" else None
+
+    monkeypatch.setattr(engine, "write_arm_samples", draw)
+
+    def call(*arguments: str) -> Result:
+        samples = ["--samples-only", "--budget", "quick", "--root", str(tmp_path)]
+        return CliRunner().invoke(app, ["study", *arguments, *samples])
+
+    assert call("batch_norm").stdout == f"{tmp_path / 'made.png'}\n"
+    assert call("sample_size").stdout == "sample_size: no arm trains a generator\n"
+    assert drawn == [(name, "quick", tmp_path) for name in ("batch_norm", "sample_size")]
+    for arguments in ((), ("batch_norm", "--workers", "2"), ("batch_norm", "--measure-only")):
+        assert isinstance(call(*arguments).exception, UserError)
+    assert len(drawn) == 2
