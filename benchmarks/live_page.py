@@ -2,8 +2,9 @@
 
 Each round trains twice, in a new process each: with the defaults, and with grids only at
 evaluations and no page before the end, as ``log.live_page=false`` and a large
-``log.grid_every_images`` do. Both end with the same page; the final scores are omitted. CPU seconds
-hardly depend on other programs, wall-clock times do. ``--out`` writes the results as JSON.
+``log.grid_every_images`` do. Both run at the same time with one thread each, so that other programs
+and the speed of the processor affect both. Both end with the same page; the final scores are
+omitted. ``--out`` writes the results as JSON.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ CONTEXT: Any = multiprocessing.get_context("spawn")
 
 def train(name: str, overrides: list[str], results: Any) -> None:
     """Train in this process; put CPU seconds, and the numbers of grids and pages, into a queue."""
+    import torch
+
     from gan_lab import report
     from gan_lab.config import loading
     from gan_lab.runs.run_folder import RunFolder
     from gan_lab.training import loop
 
+    torch.set_num_threads(1)
     pages = 0
     write_live = report.write_live
 
@@ -53,14 +57,19 @@ def train(name: str, overrides: list[str], results: Any) -> None:
     results.put({"cpu_s": usage.ru_utime + usage.ru_stime, "grids": grids, "pages": pages})
 
 
-def measure(name: str, overrides: list[str]) -> dict[str, float]:
-    """Train in a process of its own; return what it used and wrote."""
-    results = CONTEXT.Queue()
-    process = CONTEXT.Process(target=train, args=(name, [*QUIET, *overrides], results))
-    process.start()
-    found: dict[str, float] = results.get()
-    process.join()
-    return found
+def measure_pair(name: str, overrides: list[str]) -> dict[str, dict[str, float]]:
+    """Train with and without grids and pages at once; return what each used and wrote."""
+    queues = {}
+    processes = []
+    for kind, extra in {"with": (), "without": WITHOUT}.items():
+        queues[kind] = CONTEXT.Queue()
+        arguments = (name, [*QUIET, *overrides, *extra], queues[kind])
+        processes.append(CONTEXT.Process(target=train, args=arguments))
+        processes[-1].start()
+    pair = {kind: queue.get() for kind, queue in queues.items()}
+    for process in processes:
+        process.join()
+    return pair
 
 
 def main() -> None:
@@ -77,11 +86,7 @@ def main() -> None:
     for name in names:
         rounds = []
         for number in range(1, options.rounds + 1):
-            # the order alternates, so that a trend of the machine favors neither
-            pair: dict[str, dict[str, float]] = {}
-            for kind in ("with", "without") if number % 2 else ("without", "with"):
-                extra = list(WITHOUT) if kind == "without" else []
-                pair[kind] = measure(name, [*overrides, *extra])
+            pair = measure_pair(name, overrides)
             rounds.append(pair)
             print(
                 f"{name} {number}: {pair['with']['cpu_s']:.1f} CPU seconds with "

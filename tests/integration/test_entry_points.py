@@ -565,7 +565,7 @@ FIRST_CALLS = {
     "evaluation": "measure_ratios",
     "growth": "measure_stages",
     "gpu": "find_experiments",
-    "live_page": "measure",
+    "live_page": "measure_pair",
     "page": "shutil.which",
     "processes": "measure_speed",
     "sequential": "collect_results",
