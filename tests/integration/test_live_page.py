@@ -657,6 +657,23 @@ def test_saved_directions_have_sliders(
     tab.get_by_role("button", name="last", exact=True).click()
     answered(tab)
     assert not tab.locator("#live-command").is_visible()
+    tab.get_by_role("button", name="best", exact=True).click()
+    answered(tab)
+    # A and B keep the movement, with any truncation
+    moved = pixels(tab, "canvas.made:visible")
+    tab.get_by_role("button", name="Keep as A").click()
+    tab.get_by_label("pc1 (24%)").fill("-2")
+    answered(tab)
+    other = pixels(tab, "canvas.made:visible")
+    assert np.abs(other - moved).max() > 1
+    tab.get_by_role("button", name="Keep as B").click()
+    for share, end in (("0", moved), ("1", other)):
+        tab.locator("#live-way").fill(share)
+        answered(tab)
+        assert np.abs(pixels(tab, "canvas.made:visible") - end).max() <= 1
+    tab.locator("#live-seed").fill("5")
+    answered(tab)
+    assert np.abs(pixels(tab, "canvas.made:visible") - shown(unmoved)).max() <= 1
 
 
 def test_directions_of_other_weights_have_no_sliders(

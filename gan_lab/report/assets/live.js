@@ -82,7 +82,7 @@
     // The fixed latents of the sample grids; only a page of one run has them.
     const { grid } = models[0], tiles = grid ? engine.floats(grid.z, false) : null;
     const tile = (number) => tiles.slice(number * tiles.length / grid.count, (number + 1) * tiles.length / grid.count);
-    const state = { grid: null, label: 0, base: models.map((model) => model.latent(0)), ends: [null, null] };
+    const state = { grid: null, label: 0, base: models.map((model) => model.latent(0)), ends: [null, null], moves: [null, null], move: null };
 
     // Interpolate between two latents: spherically, or linearly if the prior is not Gaussian.
     function between(a, b, t, straight) {
@@ -93,16 +93,11 @@
     }
     // The directions of gan-lab directions are in W of StyleGAN2, all others in Z.
     const { saved: named } = models[0], isInW = named?.space === "w";
-    // The sum of the directions, weighted by the sliders.
+    // The sum of the directions, weighted by the sliders, and of the movement between A and B.
     function sumDirections(index) {
-      const sum = new Float32Array(isInW ? models[index].mean.length : state.base[index].length);
+      const sum = state.move ? state.move[index].slice() : new Float32Array(isInW ? models[index].mean.length : state.base[index].length);
       sliders.forEach((slider, k) => (models[index].directions[k] ?? []).forEach((x, i) => { sum[i] += Number(slider.value) * x; }));
       return sum;
-    }
-    // The latent that is kept as A or B.
-    function steered(index) {
-      const sum = isInW ? [] : sumDirections(index);
-      return state.base[index].map((value, i) => value + (sum[i] ?? 0));
     }
     const isBlended = () => Number(blend?.value ?? 0) > 0 && Number(otherClass.value) !== state.label;
     const isMixed = () => Boolean(second && second.value !== "" && second.checkValidity());
@@ -137,16 +132,17 @@
       index.disabled = seed.value === "" || Number(seed.value) >= images;
       if (index.disabled) index.value = 0;
     }
-    function place(bases, number = null) {
+    function place(bases, number = null, move = null) {
       state.base = bases;
+      state.move = move;
       state.grid = number;
       limit();
       draw();
     }
     // An image between seeds, or of a held-out image, has no seed.
-    function placeBetween(bases) {
+    function placeBetween(bases, move = null) {
       seed.value = "";
-      place(bases);
+      place(bases, null, move);
     }
     const level = () => sliders.forEach((slider) => { slider.value = 0; });
 
@@ -179,17 +175,21 @@
       fill();
     }));
 
-    // Two stored latents and the interpolation between them.
+    // Two stored latents with their movements, which truncation does not shorten, and the interpolation between them.
     all("button.end").forEach((button) => button.addEventListener("click", () => {
-      state.ends[Number(button.dataset.end)] = models.map((_, index) => steered(index));
+      state.ends[Number(button.dataset.end)] = state.base;
+      state.moves[Number(button.dataset.end)] = models.map((_, index) => sumDirections(index));
       button.setAttribute("aria-pressed", "true");
       way.disabled = !state.ends.every(Boolean);
     }));
     way.addEventListener("input", () => {
       stop();
       level();
-      const [a, b] = state.ends;
-      placeBetween(models.map((model, index) => between(a[index], b[index], Number(way.value), model.straight)));
+      const [a, b] = state.ends, [moveA, moveB] = state.moves, t = Number(way.value);
+      placeBetween(
+        models.map((model, index) => between(a[index], b[index], t, model.straight)),
+        models.map((_, index) => between(moveA[index], moveB[index], t, true)),
+      );
     });
 
     // A latent walk with forty steps per seed; with reduced motion, one step per click.
@@ -379,7 +379,7 @@
     // The page of a training has one generator, the one after it others too.
     const complete = (latents) => latents && models.map((_, k) => Float32Array.from(latents[k] ?? latents[0]));
     keep("latents", () => ({
-      seed: seed.value, label: state.label, base: plain(state.base), ends: state.ends.map(plain), way: way.value,
+      seed: seed.value, label: state.label, base: plain(state.base), ends: state.ends.map(plain), moves: state.moves.map(plain), move: plain(state.move), way: way.value,
       directions: sliders.map((slider) => slider.value), truncation: truncation?.value, first, grid: state.grid, index: index.value,
       second: second?.value, layer: layer?.value, noise: noise?.checked, otherClass: otherClass?.value, blend: blend?.value, weights: version(chosen), sideBySide: sideBySide?.checked, walk: timer && { from, share },
     }), (saved) => {
@@ -387,10 +387,12 @@
       press(classes, classes[saved.label]);
       state.base = complete(saved.base);
       state.ends = saved.ends.map(complete);
+      state.moves = (saved.moves ?? [null, null]).map(complete);
+      state.move = complete(saved.move);
       if (sideBySide) sideBySide.checked = saved.sideBySide ?? false;
       choose(Math.max(0, versions.findIndex((_, k) => version(k) === saved.weights)));
       all("button.end").forEach((button, i) => button.setAttribute("aria-pressed", String(Boolean(state.ends[i]))));
-      way.disabled = !state.ends.every(Boolean);
+      way.disabled = ![...state.ends, ...state.moves].every(Boolean);
       way.value = saved.way;
       sliders.forEach((slider, k) => { slider.value = saved.directions[k] ?? 0; });
       if (truncation) truncation.value = saved.truncation ?? 1;
