@@ -1,8 +1,8 @@
 """Degraded copies of images, the inputs of restoration: gray, with a hole, small, noisy, or edges.
 
 The random numbers come from streams. Training has one stream per iteration, so an image is degraded
-differently in each epoch. An evaluation has one stream per image, which depends on its pixels alone:
-an image has the same hole or the same noise in every run, process, batch and grid.
+differently in each epoch. An evaluation has one stream per image, which depends on its pixels
+alone: an image has the same hole or the same noise in every run, process, batch and grid.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Degradation:
 
     @classmethod
     def from_record(cls, record: Any) -> Degradation:
-        """Read the entry of an export, which is not trusted: other values than expected are left out."""
+        """Read the entry of an export, which is not trusted: unexpected values are left out."""
         record = record if isinstance(record, dict) else {}
         kind, factor = record.get("kind"), record.get("factor")
         if kind not in get_args(DegradationKind):

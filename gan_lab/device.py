@@ -53,7 +53,7 @@ def _allow_tf32(allowed: bool) -> None:
 
 
 def multiplies_bf16() -> bool:
-    """Return whether this processor has instructions for bfloat16; False where Linux does not say."""
+    """Return whether this CPU has instructions for bfloat16; False where Linux does not say."""
     if not CPU_INFO.is_file():
         return False
     return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", CPU_INFO.read_text("utf-8")))

@@ -206,7 +206,7 @@ def draw_grid(images: Tensor, columns: int) -> Image.Image:
 
 
 def pil_to_tensor(image: Image.Image) -> Tensor:
-    """Convert a PIL image to a tensor [C, H, W] of its pixel values, like torchvision's function."""
+    """Convert a PIL image to a tensor [C, H, W] of its pixel values, as torchvision does."""
     pixels = torch.from_numpy(np.array(image))
     return pixels.view(image.height, image.width, len(image.getbands())).permute(2, 0, 1)
 

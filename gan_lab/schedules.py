@@ -27,5 +27,5 @@ def decay_factor(cfg: ModelConfig, images_seen: int, to: float) -> float:
 
 
 def round_to_float32(x: float) -> float:
-    """Round to the nearest float32, the precision in which a tensor on the device has the number."""
+    """Round to the nearest float32, the precision that the number has on the device."""
     return struct.unpack("f", struct.pack("f", x))[0]

@@ -242,7 +242,8 @@ def check_root(loaded: LoadedConfig) -> None:
     is_chosen_here = loaded.origin.get("data.name") == "command line"
     if name in ROOTED_DATA_SETS and is_chosen_here and "data.root" not in loaded.origin:
         raise UserError(
-            f"data.root is missing: data.name={name} reads your images. Set data.root to their folder"
+            f"data.root is missing: data.name={name} reads your images. Set data.root to their "
+            "folder"
         )
 
 

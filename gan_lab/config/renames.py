@@ -1,4 +1,4 @@
-"""Keys of older runs: the format number of ``config.yaml``, and the current name of each old key."""
+"""Keys of older runs: the format number of ``config.yaml``, and the current names of old keys."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ class DataConfig:
     size: int = number(28, minimum=1, maximum=4096)
     # image width in pixels; null: equal to the height
     width: int | None = number(None, minimum=1, maximum=4096)
-    # meaning of the first-level folders of your own images; auto: splits if all of them have names of
-    # splits (train, test, val), else classes, and an error if they could be either
+    # meaning of the first-level folders of your own images; auto: splits if all of them have names
+    # of splits (train, test, val), else classes, and an error if they could be either
     layout: Literal["auto", "classes", "splits"] = "auto"
     # how your own images are fitted to the size: center crop, pad with edge pixels, or stretch
     fit: Literal["crop", "pad", "stretch"] = "crop"
@@ -198,8 +198,8 @@ class LogConfig:
     # W&B mode; auto: online if an API key is set, else offline
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
     # send real images of your own data to W&B, TensorBoard and trackio: the contact sheet, inputs
-    # and targets in sample grids, nearest neighbors, and the report page with them. false: generated
-    # images only. Real images of published data sets are always sent
+    # and targets in sample grids, nearest neighbors, and the report page with them. false:
+    # generated images only. Real images of published data sets are always sent
     wandb_reals: bool = False
     # project of W&B, for which WANDB_PROJECT wins, and of trackio
     wandb_project: str = "gan-lab"
@@ -300,7 +300,7 @@ class Config:
 
     @property
     def evaluations(self) -> int:
-        """Number of evaluations during the training, up to one per iteration; the last at its end."""
+        """Number of evaluations in the training, up to one per iteration; the last at its end."""
         return min(self.iterations, -(-self.run.images // self.run.evaluate_every_images))
 
 

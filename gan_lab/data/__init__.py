@@ -39,7 +39,8 @@ def load(
         seed: The seed of the run, which decides the order of the training images.
         dataset: A data set for ``from_python.decode_dataset``. It overrides ``data.name``.
         test: A held-out data set, in addition to ``dataset``.
-        is_recorded: The keys are those of an existing run: warn of a ``data.root`` that is not read.
+        is_recorded: The keys are those of an existing run: warn of a ``data.root`` that is not
+            read.
 
     Raises:
         UserError: The name is unknown, the data are not available, or ``data.name=python`` has no

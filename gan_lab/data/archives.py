@@ -151,8 +151,9 @@ def check_contents(archive: Path, zip_file: zipfile.ZipFile, use: str = SET_ROOT
     packed = archive.stat().st_size
     if size > max(MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO * packed):
         return (
-            f"{archive} ({packed / 1e6:,.1f} MB) would unpack to {size / 1e9:,.1f} GB. The limit is "
-            f"{MAX_COMPRESSION_RATIO} times its size, or {MIN_BOMB_BYTES / 1e9:,.1f} GB. {unpack_it}."
+            f"{archive} ({packed / 1e6:,.1f} MB) would unpack to {size / 1e9:,.1f} GB. "
+            f"The limit is {MAX_COMPRESSION_RATIO} times its size, or {MIN_BOMB_BYTES / 1e9:,.1f} "
+            f"GB. {unpack_it}."
         )
     return ""
 

@@ -460,7 +460,7 @@ def warn_of_similar_names(names: Sequence[str]) -> None:
     for group in groups.values():
         if len({*group}) > 1:
             warnings.warn(
-                f"the class names {', '.join(map(repr, group))} hardly differ. If they are the same "
-                "class, merge their images",
+                f"the class names {', '.join(map(repr, group))} hardly differ. "
+                "If they are the same class, merge their images",
                 stacklevel=3,
             )

@@ -229,7 +229,8 @@ def _check_contrast(
         raise UserError(
             f"data.root={cfg.root}: {flat:,} of {len(spans):,} {kind} images would be of one color "
             f"if {black:g} is black and {white:g} is white. The most extreme value is in "
-            f"{os.path.basename(extreme)}. Set the levels of your images, such as data.levels=[0,1]."
+            f"{os.path.basename(extreme)}. Set the levels of your images, such as "
+            "data.levels=[0,1]."
         )
 
 
@@ -240,9 +241,9 @@ def _check_colors(cfg: DataConfig, facts: np.ndarray) -> None:
     if len(levels) and levels.max() <= 2**6:
         bits = 8 + math.ceil(math.log2(levels.max()))
         raise UserError(
-            f"data.root={cfg.root}: {len(levels):,} color images have 16 bits per channel, but their "
-            f"values only {bits}. The upper 8 of the 16 bits, which are read, would be almost black. "
-            "Save the images with 8 bits per channel."
+            f"data.root={cfg.root}: {len(levels):,} color images have 16 bits per channel, "
+            f"but their values only {bits}. The upper 8 of the 16 bits, which are read, "
+            "would be almost black. Save the images with 8 bits per channel."
         )
 
 

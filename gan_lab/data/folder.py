@@ -70,7 +70,8 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     if held_out_folder:
         about += f" (folder {held_out_folder.name})"
     if names:
-        about += f", {len(names)} classes ({image_files.join_names(names)}; data.labels=false ignores them)"
+        listed = image_files.join_names(names)
+        about += f", {len(names)} classes ({listed}; data.labels=false ignores them)"
         inside = [path.name for path in layouts.list_folders(train_folder)]
         if empty := [name for name in inside if name not in names]:
             about += f", no images in the folders {image_files.join_names(empty)}"
@@ -168,7 +169,8 @@ def infer_classes(root: Path, relative_paths: Sequence[str]) -> tuple[list[str],
         warnings.warn(
             f"{root}: training without labels, because {image_files.join_and_count(outside)} "
             f"{'is' if len(outside) == 1 else 'are'} outside of the class folders "
-            f"{image_files.join_names(names)}. Move every image into a class folder, or set data.labels=false.",
+            f"{image_files.join_names(names)}. Move every image into a class folder, "
+            "or set data.labels=false.",
             stacklevel=2,
         )
     if len(names) < 2 or outside:
@@ -188,8 +190,9 @@ def _warn_of_inner_classes(root: Path, relative_paths: Sequence[str]) -> None:
     if len(names) >= 2 and all(separator for _, separator, _ in below):
         folder = root / common
         warnings.warn(
-            f"training without labels, because the folders {image_files.join_names(names)} are inside of "
-            f"{folder}. Set data.root={folder} to use them as classes, or data.labels=false.",
+            f"training without labels, because the folders {image_files.join_names(names)} are "
+            f"inside of {folder}. Set data.root={folder} to use them as classes, "
+            "or data.labels=false.",
             stacklevel=3,
         )
 
@@ -202,8 +205,9 @@ def check_held_out_classes(
         return
     unseen = np.setdiff1d(labels[held_out], labels[train])
     if len(unseen):
+        missing = image_files.join_names([names[i] for i in unseen])
         raise UserError(
-            f"data: no training image has the class {image_files.join_names([names[i] for i in unseen])}, but "
+            f"data: no training image has the class {missing}, but "
             "held-out images have. Remove these images, add some to the training split, or set "
             "data.labels=false."
         )

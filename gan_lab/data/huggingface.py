@@ -73,7 +73,8 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     if _find_parquet(root):
         return _decode_tables(cfg, root)
     raise UserError(
-        f"data.root={cfg.root}: no data set (found: {found.describe_suffixes()}). Expected {LAYOUT}."
+        f"data.root={cfg.root}: no data set (found: {found.describe_suffixes()}). "
+        f"Expected {LAYOUT}."
     )
 
 
@@ -222,7 +223,7 @@ def _explain_columns(row: Any) -> str:
 
 
 def _find_listed(folder: Path, name: str) -> Path:
-    """Return the path of a listed file, whose name may have the backslashes of Windows or spaces."""
+    """Return the path of a listed file; its name may have spaces, or backslashes of Windows."""
     if "\\" in name or name != name.strip():
         for spelling in (name, name.strip(), name.strip().replace("\\", "/")):
             if (folder / spelling).is_file():
@@ -231,7 +232,7 @@ def _find_listed(folder: Path, name: str) -> Path:
 
 
 def _read_text_rows(file: Path) -> list[Any]:
-    """Return the rows of a CSV file, without the spaces around commas, or of a file of JSON lines."""
+    """Return the rows of a file of JSON lines or CSV, without the spaces around commas."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (ValueError, OSError) as error:
@@ -249,7 +250,8 @@ def _read_text_rows(file: Path) -> list[Any]:
                 values.append(json.loads(line))
             except ValueError:
                 raise UserError(
-                    f"{file}: line {number:,} is no JSON. Write one object per line, such as {{...}}"
+                    f"{file}: line {number:,} is no JSON. Write one object per line, "
+                    f"such as {{...}}"
                 ) from None
     return values
 
@@ -361,8 +363,8 @@ def _read_parquet(root: Path) -> dict[str, Any]:
         named = {"train": named[""]}
     elif "" in named:
         raise UserError(
-            f"data.root={root}: {image_files.join_and_count([file.name for file in named['']])} belong "
-            "to no split, others do. Begin each file name with train, validation or test."
+            f"data.root={root}: {image_files.join_and_count([file.name for file in named['']])} "
+            "belong to no split, others do. Begin each file name with train, validation or test."
         )
     return {
         name: concatenate_datasets([Dataset(parquet.read_table(file)) for file in files])

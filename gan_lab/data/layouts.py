@@ -28,7 +28,10 @@ SPLIT_NAMES = {
 TRAIN_NAMES = SPLIT_NAMES["train"]
 # Beginnings of further words for them, in several languages: a reason to ask.
 SPLIT_STEMS = {
-    "train": r"trening|opplæring|entra[iî]ne|entrena|treino|apprentissage|addestra|训练|訓練|学習|обуч",
+    "train": (
+        r"trening|opplæring|entra[iî]ne|entrena|treino|apprentissage|addestra"
+        r"|训练|訓練|学習|обуч"
+    ),
     "validation": r"eval|验证|驗證|検証|валид",
     "test": r"holdout|heldout|unseen|prueba|essai|prova|测试|測試|テスト|тест",
 }
@@ -178,9 +181,9 @@ def find_splits(
     shared = sorted(set.intersection(*(children[(name,)] for name in names))) if names else []
     if len(names) > 1 and len(shared) > 1 and SPLIT_NAMES.keys().isdisjoint(roles.values()):
         raise UserError(
-            f"data.root={root} has an ambiguous layout: {join_names(names)} contain the same folders "
-            f"{join_names(shared)}. Set data.root to one of them, or data.layout=classes to use "
-            f"{join_names(names)} as classes."
+            f"data.root={root} has an ambiguous layout: {join_names(names)} contain the same "
+            f"folders {join_names(shared)}. Set data.root to one of them, or data.layout=classes "
+            f"to use {join_names(names)} as classes."
         )
     _check_deeper_splits(root, children)
     if any(roles.values()):
@@ -200,8 +203,8 @@ def _ask_for_layout(root: Path, names: list[str], roles: Mapping[str, str | None
     else:
         options.insert(0, "data.root to the folder to train on")
     raise UserError(
-        f"data.root={root} has an ambiguous layout: {join_names(names)} may be splits or classes. Set "
-        f"{', or '.join(options)}."
+        f"data.root={root} has an ambiguous layout: {join_names(names)} may be splits or classes. "
+        f"Set {', or '.join(options)}."
     )
 
 
@@ -216,8 +219,8 @@ def _choose_splits(root: Path, roles: Mapping[str, str | None]) -> tuple[Path, P
     # "train" is preferred to "training", but not "train2016" to "train2017".
     if not train or (len(train) > 1 and train[0].lower() not in TRAIN_NAMES):
         raise UserError(
-            f"data.layout=splits: the folders of {root} are {join_names([*roles]) or 'none'}. Name one "
-            "of them train, and one test or val."
+            f"data.layout=splits: the folders of {root} are {join_names([*roles]) or 'none'}. "
+            "Name one of them train, and one test or val."
         )
     chosen = [train[0], *held_out[:1]]
     for name in chosen:
@@ -291,7 +294,7 @@ def _is_word_of_split(word: str, aliases: Sequence[str]) -> bool:
 
 
 def _list_children(found: Inventory) -> dict[tuple[str, ...], set[str]]:
-    """Return the names of the subfolders with images, at any depth, by the parts of their parent."""
+    """Return the names of subfolders with images, at any depth, by the parts of their parent."""
     children: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for folder in found.folders_with_images:
         parts = tuple(folder.split(os.sep)) if folder else ()
@@ -318,9 +321,9 @@ def _check_deeper_splits(root: Path, children: Mapping[tuple[str, ...], set[str]
         inside = root.joinpath(*parts)
         if train:
             raise UserError(
-                f"data.root={root} contains splits in a subfolder: {join_names([*train, *held_out])} in "
-                f"{inside}. Set data.root={inside}, or data.layout=classes to train on the images "
-                "of all folders."
+                f"data.root={root} contains splits in a subfolder: "
+                f"{join_names([*train, *held_out])} in {inside}. Set data.root={inside}, "
+                "or data.layout=classes to train on the images of all folders."
             )
         raise UserError(
             f"data.root={root} contains a folder that may be a held-out split: "

@@ -165,7 +165,8 @@ class Family(LightningModule, ABC):
             self.reconstructed_sets = tuple(range(MAX_GRID_SETS))
         if num_classes and not (self.conditional or self.semi_supervised):
             raise UserError(
-                f"num_classes={num_classes}: {type(self).__name__} does not use labels, leave it out"
+                f"num_classes={num_classes}: {type(self).__name__} does not use labels, "
+                "leave it out"
             )
         labels = "ignored"
         if self.conditional:
@@ -202,7 +203,7 @@ class Family(LightningModule, ABC):
         cls.__signature__ = inspect.Signature([*common, *keys])  # type: ignore[attr-defined]
 
     def _check_data(self) -> None:
-        """Raise UserError if the data lacks the labels or sources that the class declares to need."""
+        """Raise UserError if the data lacks labels or sources that the class declares to need."""
         name = type(self).__module__.rpartition(".")[2]
         if self.spec.classes == 0 and (self.conditional or self.semi_supervised):
             use = "is conditional on" if self.conditional else "learns to classify from"
@@ -217,8 +218,8 @@ class Family(LightningModule, ABC):
             )
         if self.spec.degradation != "none" and not self.image_to_image:
             raise UserError(
-                f"{name} has no inputs, so data.degradation={self.spec.degradation} does not apply. "
-                "Set data.degradation=none, or choose family=pix2pix"
+                f"{name} has no inputs, so data.degradation={self.spec.degradation} does not "
+                "apply. Set data.degradation=none, or choose family=pix2pix"
             )
         if self.spec.degradation == "mask" and self.image_to_image and not self.paired:
             raise UserError(
@@ -542,8 +543,8 @@ class Family(LightningModule, ABC):
         """
         if loss.dim():
             raise UserError(
-                f"minimize got a loss of shape {tuple(loss.shape)}: a loss or penalty is one number, the "
-                "mean over the images"
+                f"minimize got a loss of shape {tuple(loss.shape)}: a loss or penalty is one "
+                "number, the mean over the images"
             )
         if self.part == 0:
             optimizer.zero_grad(set_to_none=True)

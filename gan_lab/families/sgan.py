@@ -92,8 +92,8 @@ class SGAN(Family):
             z = G.sample_latents(self.stream("latent d"), len(x_u), like=x_u)
             with torch.no_grad():
                 fake = G(z)
-            # Labeled images are not augmented, as for the baseline. The name seeds the noise, so its
-            # spelling stays.
+            # Labeled images are not augmented, as for the baseline. The name seeds the noise, so
+            # its spelling stays.
             class_logits = self.discriminator(self.add_instance_noise(x_l, "labelled"))
             loss_class = labeled_cross_entropy(class_logits, y_l)
             real_logits = real_logit(D(self.add_instance_noise(x_u, "real d")))

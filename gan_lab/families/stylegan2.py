@@ -1,8 +1,8 @@
 """StyleGAN2-ADA: modulated convolutions, path length regularization, adaptive augmentation.
 
-Karras, Laine, Aittala, Hellsten, Lehtinen, Aila 2020, arXiv 1912.04958, sections 2 to 4, appendix B.
-Karras, Aittala, Hellsten, Laine, Lehtinen, Aila 2020, arXiv 2006.06676, appendix C. Implemented
-from the papers; the networks reproduce outputs of the authors' networks
+Karras, Laine, Aittala, Hellsten, Lehtinen, Aila 2020, arXiv 1912.04958, sections 2 to 4 and
+appendix B. Karras, Aittala, Hellsten, Laine, Lehtinen, Aila 2020, arXiv 2006.06676, appendix C.
+Implemented from the papers; the networks reproduce outputs of the authors' networks
 (`tests/unit/test_stylegan.py`).
 
 Differs from the papers and the authors' code:
@@ -66,7 +66,8 @@ class StyleGAN2Config(ModelConfig):
     lr_d: float = number(2.5e-3, above=0)
     lr_g: float = number(2.5e-3, above=0)
     betas: tuple[float, float] = number((0.0, 0.99), minimum=0, below=1)
-    # weight of the R1 penalty: gamma/2 * E[|grad D(x)|^2]; null: 0.0002 * height * width / batch size
+    # weight of the R1 penalty: gamma/2 * E[|grad D(x)|^2]; null: 0.0002 * height * width /
+    # batch size
     gamma: float | None = number(None, minimum=0)
     # lazy regularization: apply R1 every k iterations with k times the weight
     r1_every: int = number(16, minimum=1)

@@ -20,7 +20,10 @@ from gan_lab.utils.errors import UserError
 def reconstruct(
     folder: Path, n: int, out: Path, overrides: Sequence[str] = (), weights: str = "best"
 ) -> None:
-    """Save a grid of n held-out images and their reconstructions. Raises UserError for a family without an encoder."""
+    """Save a grid of n held-out images and their reconstructions.
+
+    Raises UserError for a family without an encoder.
+    """
     family, batch = _load_held_out(folder, n, overrides, weights)
     reconstructed = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
     pairs = torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1)
@@ -37,15 +40,16 @@ def interpolate(
     overrides: Sequence[str] = (),
     weights: str = "best",
 ) -> None:
-    """Save a grid of straight lines between the latents of held-out images 1 and 2, 2 and 3 ..., one in each row.
+    """Save a grid of straight lines between the latents of held-out images.
 
-    Raises UserError for a family without an encoder, and for fewer than two images.
+    Row 1 goes from image 1 to image 2, row 2 from image 2 to image 3, and so on. Raises UserError
+    for a family without an encoder, and for fewer than two images.
     """
     family, batch = _load_held_out(folder, n + 1, overrides, weights)
     if len(batch.images) < 2:
         raise UserError(
-            f"Too few held-out images to interpolate: 1 in the data of {folder}. Use a data set with "
-            "at least 2"
+            f"Too few held-out images to interpolate: 1 in the data of {folder}. "
+            "Use a data set with at least 2"
         )
     z, _ = family.encoder(batch.images)
     share = torch.linspace(0, 1, steps, device=z.device).view(1, -1, 1)

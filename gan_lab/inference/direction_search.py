@@ -143,7 +143,7 @@ def search(
 
 
 def compute_first_layer(network: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Compute the outputs of the first dense layer in coordinates [n, D] of the space that they span.
+    """Compute the outputs of the first dense layer in coordinates [n, D] of their span.
 
     The layer is Au + b with an input u that begins with the latents. With A = QR, whose Q has
     orthonormal columns, Ru has the same principal components as Au in at most as many dimensions as

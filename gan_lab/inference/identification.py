@@ -213,8 +213,8 @@ def find_run(record: Record, path: Path, root: Path) -> tuple[str, list[str], st
     """Find the run of an image next to it or below ``root``, and the checkpoint that drew it.
 
     Returns:
-        The run as an argument of a command, the options that select its weights, and a note if it is
-        not certain that it draws the same image; else empty.
+        The run as an argument of a command, the options that select its weights, and a note if it
+        is not certain that it draws the same image; else empty.
     """
     name, digest = record.get_text("run"), record.get_text("digest")
     weights = record.get_text("weights")

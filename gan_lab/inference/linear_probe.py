@@ -1,4 +1,6 @@
-"""Linear probe of a trained network: logistic regression on its features, on raw pixels and on an untrained network.
+"""Linear probe of a trained network: logistic regression on its features.
+
+Raw pixels and the features of an untrained network are the baselines.
 
 Source: Radford et al. 2015 (arXiv 1511.06434), section 5.1, for the features of a discriminator.
 """
@@ -38,10 +40,11 @@ def probe(
     seed: int = 0,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Measure the held-out accuracy of each set of features with this many labels; also written to ``probe.json``.
+    """Measure the held-out accuracy of each set of features with this many labels.
 
-    The features are those of the encoder if the family has one, else of the discriminator. Raises
-    UserError if the data has no labels, if the network reads them itself, or if there are too few.
+    Also writes it to ``probe.json``. The features are those of the encoder if the family has one,
+    else of the discriminator. Raises UserError if the data has no labels, if the network reads them
+    itself, or if there are too few.
     """
     restored = Run(folder).restore(overrides, weights=None)
     data, family = restored.data, restored.family
@@ -51,7 +54,8 @@ def probe(
     network: Any = getattr(family, name, None)
     if not hasattr(network, "features"):
         raise UserError(
-            f"No image features: the {name} of {folder}. Use a run whose {name} has a method features"
+            f"No image features: the {name} of {folder}. Use a run whose {name} "
+            "has a method features"
         )
     if data.spec.classes == 0:
         raise UserError(f"No labels: the data of {folder}. A linear probe needs a labeled data set")
@@ -100,7 +104,10 @@ def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
 
 
 def accuracy(data: GANDataModule, rows: list[int], network: nn.Module | None) -> float:
-    """Held-out accuracy of standardised logistic regression; 5-fold cross-validation chooses its penalty."""
+    """Held-out accuracy of standardized logistic regression.
+
+    5-fold cross-validation chooses its penalty.
+    """
     x, y = features(data.train, rows, network)
     test_x, test_y = features(data.test, list(range(len(data.test))), network)
     model = GridSearchCV(

@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, of which data, how good, and how to run it without the lab."""
+"""The card of an exported model: its data and scores, and how to run it without the lab."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 graph = json.load(open("config.json"))["networks"]["NETWORK"]["graph"]
 values = load_file("NETWORK.safetensors") | INPUTS
-value = lambda x: values[x["ref"]] if isinstance(x, dict) else [*map(value, x)] if isinstance(x, list) else x
+value = lambda x: values[x["ref"]] if isinstance(x, dict) else \
+[*map(value, x)] if isinstance(x, list) else x
 for step in graph["steps"]:
     namespace, name, overload = step["op"].split(".")
     operation = getattr(getattr(getattr(torch.ops, namespace), name), overload)
@@ -43,7 +44,7 @@ NUMPY_INPUTS = {
 
 
 def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str:
-    """The lines that run a network without the lab, in the folder of the export: ``LOAD`` or ``ONNX``."""
+    """The lines that run a network of an export without the lab: ``LOAD`` or ``ONNX``."""
     code, arguments = (
         NUMPY_INPUTS if template == ONNX else TORCH_INPUTS,
         described["recipe"]["arguments"],
@@ -94,29 +95,31 @@ def text(
     if origin := config.get("source"):
         about = (
             f"A StyleGAN2 generator (EMA weights), imported by the GAN lab {config['lab']} from "
-            f"{_code_span(origin['file'])}, SHA-256 {_code_span(origin['sha256'])}. Nothing in that file was "
-            f"executed. Networks: {networks}."
+            f"{_code_span(origin['file'])}, SHA-256 {_code_span(origin['sha256'])}. "
+            f"Nothing in that file was executed. Networks: {networks}."
         )
         license_note = [
-            "**License.** The weights are under the license of their authors, not of the lab. Look it "
-            "up before you use or publish them."
+            "**License.** The weights are under the license of their authors, not of the lab. "
+            "Look it up before you use or publish them."
         ]
     parts = [
         "\n".join(["---", *front_matter, "---"]),
         f"# {_escape(config['experiment'])}",
         about,
         *license_note,
-        *(f"![samples of the last grid of the training]({each})" for each in attachments if each.endswith(".png")),
-        *([f"[{PAGE}]({PAGE}) shows the run, with the generator running in the browser. Open it from disk, or serve "
-           "this folder as it is: with GitHub Pages, or as a static Space of the Hugging Face Hub."]
+        *(f"![samples of the last grid of the training]({each})"
+          for each in attachments if each.endswith(".png")),
+        *([f"[{PAGE}]({PAGE}) shows the run, with the generator running in the browser. "
+           "Open it from disk, or serve this folder as it is: with GitHub Pages, "
+           "or as a static Space of the Hugging Face Hub."]
           if PAGE in attachments else []),
         *([f"[{SCRIPT}]({SCRIPT}) brings the generator into another page:\n\n```html\n"
            + choose_snippet(config["networks"]["generator"]["recipe"]["arguments"]) + "```"]
           if SCRIPT in attachments else []),
         f"**Data.** {_escape(config['data'])}.",
         *_describe_inputs(config),
-        "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores) if scores else
-        "**Scores.** None were measured.",
+        "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores)
+        if scores else "**Scores.** None were measured.",
         "**Limits.** It makes images like those it learned from, and carries what is wrong with "
         "them; some samples are wrong or near copies, and the scores say how many on average. "
         "Images are float32 in [-1, 1].",
@@ -126,7 +129,8 @@ def text(
           if config.get("directions") else []),
         "**Without the lab**, with torch and safetensors, in this folder:\n\n```python\n"
         + load_code(name, config["networks"][name]) + "```",
-        *(["**With onnxruntime and numpy**:\n\n```python\n" + load_code(name, config["networks"][name], ONNX) + "```"]
+        *(["**With onnxruntime and numpy**:\n\n```python\n"
+           + load_code(name, config["networks"][name], ONNX) + "```"]
           if also == "onnx" else []),
         "**With it:** `gan_lab.load_generator(folder)(n=16)`, or `gan-lab sample folder`; a "
         "translator by `gan-lab translate folder IN OUT`.",
@@ -163,4 +167,5 @@ def _code_span(text: str) -> str:
 
 
 def _protocol(protocol: dict[str, Any]) -> str:
-    return f"{protocol.get('fakes', '?')} fakes, {protocol.get('reals', '?')} reals ({protocol.get('split', '?')})"
+    fakes, reals = protocol.get("fakes", "?"), protocol.get("reals", "?")
+    return f"{fakes} fakes, {reals} reals ({protocol.get('split', '?')})"

@@ -34,9 +34,13 @@ def write(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself
         exported = torch.onnx.export(
-            graph.export_program(network, inputs, dynamic), dynamo=True, input_names=list(inputs), output_names=["result"],
-            external_data=False, verbose=False,
-        )  # fmt: skip
+            graph.export_program(network, inputs, dynamic),
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=["result"],
+            external_data=False,
+            verbose=False,
+        )
     assert exported is not None
     exported.save(str(path))
     graph.check_equivalence(

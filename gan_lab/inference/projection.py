@@ -1,4 +1,4 @@
-"""Project images onto a trained generator: find the latents of the nearest image, and the remaining error."""
+"""Projection onto a trained generator: the latents of the nearest image and its error."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def project(
         raise UserError(f"Out of range: starts={starts}, steps={steps}. Both must be at least 1")
     if generator.network.codes:
         raise UserError(
-            "Cannot project: a generator with discrete latent codes (infogan). Use a run of another "
-            "family"
+            "Cannot project: a generator with discrete latent codes (infogan). "
+            "Use a run of another family"
         )
     image = image.to(generator.device, generator.dtype)
     if space != "z":
@@ -203,7 +203,7 @@ def _make_loss(image: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _list_errors(way: Tensor, image: Tensor) -> list[float]:
-    """List the root mean square difference of images [S, C, H, W] from an image, in levels of 255."""
+    """List the RMS differences of images [S, C, H, W] from an image, in levels of 255."""
     errors: list[float] = _squared(way, image.cpu().float()).sqrt().mul(127.5).tolist()
     return errors
 
@@ -244,7 +244,7 @@ def _descend(
     steps: int,
     weight: float,
 ) -> list[Tensor]:
-    """Descend from latents [B, Z], each for itself; those of some steps, the last of all among them."""
+    """Descend from latents [B, Z], each for itself; return those of some steps and the last."""
     z = z.clone().requires_grad_()
     optimizer = Adam([z], lr=LEARNING_RATE)
     schedule = CosineAnnealingLR(optimizer, steps)
@@ -277,7 +277,10 @@ def _squared(images: Tensor, image: Tensor) -> Tensor:
 
 
 def _features(images: Tensor) -> Tensor:
-    """The middle of EfficientNet-Lite0 [B, D, H', W'], each position normalized to length 1, of images in [-1, 1] at their own size."""
+    """Features [B, D, H', W'] of images in [-1, 1] from the middle of EfficientNet-Lite0.
+
+    Images keep their size. Each position is normalized to length 1.
+    """
     network = load_network().to(images.device, images.dtype)
     return normalize(network.middle((127.5 * expand_gray(images) + 0.5) / 128), dim=1)
 

@@ -122,7 +122,7 @@ def _send(folder: Path, name: str) -> str:
     # Errors of the network, the server and the token have no common class.
     except Exception as error:
         raise UserError(
-            f"Upload failed: hf:{name}: {first_line(error).rstrip('.')}. Repeat the command; {folder} "
-            "is complete"
+            f"Upload failed: hf:{name}: {first_line(error).rstrip('.')}. Repeat the command; "
+            f"{folder} is complete"
         ) from None
     return address

@@ -1,4 +1,4 @@
-"""Sample from a trained generator without its family; needs torch, but neither Lightning nor W&B."""
+"""Samples of a trained generator without its family; needs torch, not Lightning or W&B."""
 
 from __future__ import annotations
 
@@ -73,21 +73,23 @@ class TrainedGenerator(nn.Module):
         move: Mapping[str, float] | None = None,
         layers: range | None = None,
     ) -> Tensor:
-        """Generate images [n, C, H, W], float32 in [-1, 1]; image i depends on (seed, i, its label) alone: but
-        for its last bits, unless ``exact``. Images of stylegan2 can exceed [-1, 1] somewhat.
+        """Generate images [n, C, H, W], float32 in [-1, 1].
+
+        Image i depends on (seed, i, its label) alone: but for its last bits, unless ``exact``.
+        Images of stylegan2 can exceed [-1, 1] somewhat.
 
         ``label`` is a class for all images, or one class for each: text is a name, an integer is an
-        index from 0. Without it a conditional generator cycles through its classes. ``truncation`` in (0, 1] shortens the
-        latents to this share of their length, towards the mean of their prior: likelier images, and
-        less different ones. Of stylegan2 it moves w towards the mean of w instead, in the first
-        ``cutoff`` layers. Raises UserError for a label that the generator does not have, and for
-        latents with codes, whose prior has no middle that is likelier.
+        index from 0. Without it a conditional generator cycles through its classes. ``truncation``
+        in (0, 1] shortens the latents to this share of their length, towards the mean of their
+        prior: likelier images, and less different ones. Of stylegan2 it moves w towards the mean of
+        w instead, in the first ``cutoff`` layers. Raises UserError for a label that the generator
+        does not have, and for latents with codes, whose prior has no middle that is likelier.
 
         ``latents`` [n, z_dim] replaces ``n`` and the latents of the seed. ``noise`` of stylegan2 is
         const (the same for all images), random (by ``seed``, other noise for each image) or none.
 
-        ``move`` moves the latents along ``directions``: ``{"pc1": 2}`` by two standard deviations. In
-        W of stylegan2 it follows the truncation, and ``layers`` are the ones that are moved, by
+        ``move`` moves the latents along ``directions``: ``{"pc1": 2}`` by two standard deviations.
+        In W of stylegan2 it follows the truncation, and ``layers`` are the ones that are moved, by
         default all.
 
         Source: the truncation trick of Karras et al. 2019 (arXiv 1812.04948), which shortens w;
@@ -162,18 +164,18 @@ class TrainedGenerator(nn.Module):
     def names_of(
         self, n: int = 1, label: int | str | Sequence[int | str] | None = None
     ) -> list[str]:
-        """The class of each image that a call with these arguments makes, by name; empty without classes."""
+        """The class name of each image of a call with these arguments; empty without classes."""
         labels = self.labels_of(n, label)
         return [] if labels is None else [self.class_names[int(number)] for number in labels]
 
     def walk(
         self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0
     ) -> Tensor:
-        """Walk through the latent space: ``walks`` paths of ``steps`` images, [walks * steps, C, H, W], path by path.
+        """Walk through the latent space: ``walks`` paths of ``steps`` images.
 
-        A path follows the great circle from one latent to the next and keeps its class. Without
-        ``label``, every second path of a conditional generator keeps its latent instead and moves
-        from its class to the next one.
+        Returns images [walks * steps, C, H, W], path by path. A path follows the great circle from
+        one latent to the next and keeps its class. Without ``label``, every second path of a
+        conditional generator keeps its latent instead and moves from its class to the next one.
 
         Source: White 2016 (arXiv 1609.04468), section 2.1, for the great circle.
         """
@@ -205,11 +207,11 @@ class TrainedGenerator(nn.Module):
         seed: int = 0,
         truncation: float = 1.0,
     ) -> Iterator[Tensor]:
-        """Generate the legs * steps frames of a walk that ends where it began, each of ``n`` images [n, C, H, W].
+        """Generate the legs * steps frames of a walk that ends where it began.
 
-        Image i keeps its class and goes from latent to latent, ``legs`` of its own, along great
-        circles. The first frame is what a call makes of the same arguments, which are those of a
-        call.
+        Each frame has ``n`` images [n, C, H, W]. Image i keeps its class and goes from latent to
+        latent, ``legs`` of its own, along great circles. The first frame is what a call makes of
+        the same arguments, which are those of a call.
         """
         if legs < 1 or steps < 1:
             raise UserError(f"Out of range: legs={legs}, steps={steps}. Both must be at least 1")
@@ -224,9 +226,10 @@ class TrainedGenerator(nn.Module):
                 yield self.images_of(paths[:, step], labels, 64, truncation)
 
     def vary_code(self, code: int = 0, rows: int = 8, seed: int = 0) -> tuple[Tensor, int]:
-        """Generate rows of images that differ in one code alone, [rows * columns, C, H, W]; also return the columns.
+        """Generate rows of images that differ in one code alone.
 
-        Code 0 is the category. Raises UserError for a generator that has no such code.
+        Returns the images [rows * columns, C, H, W] and the number of columns. Code 0 is the
+        category. Raises UserError for a generator that has no such code.
         """
         if not self.network.codes:
             raise UserError(f"No latent codes: code={code}. Use a run of family infogan")
@@ -241,14 +244,15 @@ class TrainedGenerator(nn.Module):
             )
         if truncation < 1 and self.network.codes:
             raise UserError(
-                f"Truncation does not apply to latent codes (infogan): truncation={truncation}. Omit it"
+                f"Truncation does not apply to latent codes (infogan): truncation={truncation}. "
+                "Omit it"
             )
         return self._scale_of(truncation) * self.network.sample_latents(
             Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype)
         )
 
     def _scale_of(self, truncation: float) -> float:
-        """The factor on latents; 1 if the truncation applies to w, since the network normalizes z."""
+        """The factor on latents; 1 if the truncation applies to w: the network normalizes z."""
         return 1.0 if self.network.normalizes_latents else truncation
 
     def _noise_of(self, noise: str, n: int, seed: int) -> str | list[Tensor]:
@@ -308,7 +312,7 @@ class TrainedGenerator(nn.Module):
         return torch.cat([corner, *made]).cpu().float()
 
     def _between(self, start: Tensor, end: Tensor, share: Tensor) -> Tensor:
-        """Paths [N, S, D]; straight ones for latents with codes, because their prior is a cube, not a ball."""
+        """Paths [N, S, D]; straight for latents with codes, whose prior is a cube, not a ball."""
         if self.network.codes:
             return torch.lerp(start.unsqueeze(1), end.unsqueeze(1), share.view(1, -1, 1))
         return great_circle(start, end, share)
@@ -323,10 +327,11 @@ class TrainedGenerator(nn.Module):
         noise: str | list[Tensor] = "const",
         shift: Tensor | None = None,
     ) -> Tensor:
-        """The images [B, C, H, W], float32 on the CPU, of latents [B, Z] and labels, [B] or weights [B, classes].
+        """Generate the images [B, C, H, W], float32 on the CPU, of latents [B, Z].
 
-        The last four apply to generators with w alone: ``latents`` shortens those of others.
-        ``shift`` [num_ws, w_dim] is added to each w.
+        ``labels`` are classes [B] or weights of the classes [B, classes]. The last four apply to
+        generators with w alone: ``latents`` shortens those of others. ``shift`` [num_ws, w_dim] is
+        added to each w.
         """
         network, parts = self.network, []
         for i in range(0, len(z), batch_size):
@@ -348,7 +353,7 @@ class TrainedGenerator(nn.Module):
     def synthesize(
         self, ws: Tensor, noise: str | Sequence[Tensor] = "const", batch_size: int = 64
     ) -> Tensor:
-        """Generate images [n, C, H, W] of stylegan2 from one w per layer, such as those of ``project``.
+        """Generate images [n, C, H, W] of stylegan2 from one w per layer, such as by ``project``.
 
         Args:
             ws: [n, num_ws, w_dim].
@@ -412,7 +417,7 @@ class TrainedGenerator(nn.Module):
         warnings.warn(f"label={label!r} is {chosen}{other}", stacklevel=6)
 
     def _class_number(self, label: str) -> int:
-        """Return the index of a class name; text that is no name is an index if no name is a number."""
+        """Return the index of a class name; other text is an index if no name is a number."""
         if label in self.class_names:
             return self.class_names.index(label)
         has_numbers = any(name.isdecimal() for name in self.class_names)
@@ -462,8 +467,9 @@ def load_generator(
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
-    """Points on the great circles from ``start`` to ``end`` [N, D] at shares of the angle [S]: [N, S, D].
+    """Compute points [N, S, D] on the great circles from ``start`` to ``end`` [N, D].
 
+    ``share`` [S] has their shares of the angle. The points are
     sin((1 - t) θ) / sin θ · start + sin(t θ) / sin θ · end, with θ the angle between them; a
     straight line if θ is 0.
     """

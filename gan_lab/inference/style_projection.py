@@ -39,7 +39,7 @@ MIN_PYRAMID_SIDE = 8
 
 @dataclass(frozen=True)
 class Styles:
-    """Inputs of a synthesis network for one image: ws [num_ws, w_dim] and a noise image [h, w] per layer."""
+    """Inputs of a synthesis network for one image: ws [num_ws, w_dim] and noises [h, w]."""
 
     ws: Tensor
     noise: list[Tensor]
@@ -153,8 +153,8 @@ def compute_ramp(share: float) -> float:
 def measure_autocorrelation(noise: Tensor) -> Tensor:
     """Sum the squared autocorrelations of a noise image [1, 1, h, w] at shifts of one pixel.
 
-    Over a pyramid of the image, each level of which averages 2 x 2 pixels and doubles the result, so
-    that independent noise keeps its variance. The image wraps around at its edges.
+    Over a pyramid of the image, each level of which averages 2 x 2 pixels and doubles the result,
+    so that independent noise keeps its variance. The image wraps around at its edges.
     """
     total = noise.new_zeros(())
     while True:

@@ -118,7 +118,7 @@ class TrainedTranslator:
         return total.div_(weights)
 
     def _whole(self, images: Tensor) -> Tensor:
-        """In one go: padded by reflection to the next multiple that the network needs, and cropped afterwards."""
+        """Translate in one go: pad by reflection to a multiple that the network needs, and crop."""
         height, width = images.shape[-2:]
         multiple, min_side = int(self.network.multiple), int(self.network.min_side)  # type: ignore[arg-type]
         padded_height = max(-(-height // multiple) * multiple, min_side)
@@ -129,7 +129,7 @@ class TrainedTranslator:
 
 
 def tiles(length: int, multiple: int) -> list[tuple[int, int]]:
-    """From where to where each tile of one direction goes; they begin at multiples of what the network needs."""
+    """List the start and stop of each tile along one axis; starts are multiples of ``multiple``."""
     if length <= TILE:
         return [(0, length)]
     step = (TILE - 2 * MARGIN - SEAM) // multiple * multiple
@@ -139,9 +139,10 @@ def tiles(length: int, multiple: int) -> list[tuple[int, int]]:
 
 
 def fade(start: int, stop: int, length: int) -> Tensor:
-    """The weight of each row, or column, of a tile: 1 in the middle, down to 0 over the seam, 0 in the margin.
+    """Compute the weight of each row, or column, of a tile.
 
-    At the border of the image it stays 1.
+    It is 1 in the middle, decreases to 0 over the seam, and is 0 in the margin. At the border of
+    the image it stays 1.
     """
     places = torch.arange(stop - start, dtype=torch.float32)
     weight = torch.ones(stop - start)
@@ -230,8 +231,10 @@ def translate(
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            logger.info(f"Skipping {path}: {pixels.shape[2]} x {pixels.shape[1]} pixels do not fit in memory. "
-                "Make a smaller copy")  # fmt: skip
+            logger.info(
+                f"Skipping {path}: {pixels.shape[2]} x {pixels.shape[1]} pixels do not fit in "
+                "memory. Make a smaller copy"
+            )
             skipped += 1
             continue
         source_record = {"source": path.name, "source_sha256": hash_file(path)[:DIGEST_CHARACTERS]}
@@ -254,8 +257,8 @@ def _read_mask(
     if path is None:
         if translator.fills_holes:
             raise UserError(
-                "This run fills holes, but there is no mask. Pass --mask FILE, an image of the same "
-                "size that is white where pixels are to be filled"
+                "This run fills holes, but there is no mask. Pass --mask FILE, "
+                "an image of the same size that is white where pixels are to be filled"
             )
         return None, {}
     if not translator.fills_holes:

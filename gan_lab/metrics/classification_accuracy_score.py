@@ -41,8 +41,8 @@ class ClassificationAccuracyScore(Metric):
     explanations: ClassVar[Mapping[str, Explanation]] = {
         "cas": Explanation(
             "Classification accuracy score",
-            "Accuracy on real images of a classifier that was trained on generated images with their "
-            "labels",
+            "Accuracy on real images of a classifier that was trained on generated images with "
+            "their labels",
             True,
             "0 to 1; that of real training images is the reference",
         ),
@@ -111,7 +111,10 @@ class ClassificationAccuracyScore(Metric):
         return {"cas": float((predicted == real["labels"]).double().mean())}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
-        description = f"convolutional, {STEPS} steps of {BATCH_SIZE} fakes, images of at most {MAX_SIDE} pixels"
+        description = (
+            f"convolutional, {STEPS} steps of {BATCH_SIZE} fakes, "
+            f"images of at most {MAX_SIDE} pixels"
+        )
         return {"extractor": "classifier", "classifier": description, "rows": min(n, self.cap)}
 
 

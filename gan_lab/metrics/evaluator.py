@@ -229,7 +229,7 @@ class Evaluator:
         }
 
     def compute_full_references(self, on_device: torch.device) -> dict[str, float]:
-        """Compute the references with all training images, if the model learns from some of them."""
+        """Compute the references with all training images, if the model learns from a part."""
         if self.data.train is self.data.all_train or self.setting.split == "train":
             return {}
         return self._score_reals(on_device, "train")
@@ -445,7 +445,10 @@ def compute_real_statistics(
             )
         return {name: value.numpy() for name, value in tally.statistics().items()}
 
-    key = f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{reals.name}/{len(reals.rows)}/{cap}/2"
+    key = (
+        f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{reals.name}/"
+        f"{len(reals.rows)}/{cap}/2"
+    )
     arrays, _ = decoded_once(data.cache, "reals", key, compute)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
@@ -519,7 +522,8 @@ def compute_reference(
 
     key = f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{setting.split}/{conditional}"
     described = {name: metric.protocol(name, setting.smaller_count) for name in metric.names}
-    # with all images, "learned" and "train" are the same reals, but only the first has trivial scores
+    # with all images, "learned" and "train" are the same reals, but only the first has
+    # trivial scores
     key = f"{key}/{setting.reals}/{setting.fakes}/{cap}/{described}/{reals.name}/{trivial_names}/3"
     # The kind is part of the names of existing cache files.
     arrays, _ = decoded_once(data.cache, "floor", key, compute)

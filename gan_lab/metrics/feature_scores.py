@@ -55,15 +55,15 @@ class FeatureScores(Metric):
         ),
         "fd_*": Explanation(
             "Fréchet distance",
-            "Distance between the means and covariances of an extractor's features of generated and "
-            "of real images",
+            "Distance between the means and covariances of an extractor's features of generated "
+            "and of real images",
             False,
             "0 or more; the real-vs-real reference is what a perfect generator would reach",
         ),
         "kid": Explanation(
             "Kernel Inception distance (KID)",
-            "Difference of the distributions of Inception features, without the bias of FID for few "
-            "images",
+            "Difference of the distributions of Inception features, without the bias of FID for "
+            "few images",
             False,
             "about 0 or more; near 0, also slightly negative, if no difference is detected",
         ),
@@ -81,8 +81,8 @@ class FeatureScores(Metric):
         ),
         "is": Explanation(
             "Inception score",
-            "High if each image is assigned to one class with confidence, and all classes are equally "
-            "frequent; real images are not used",
+            "High if each image is assigned to one class with confidence, and all classes are "
+            "equally frequent; real images are not used",
             True,
             "1 to the number of classes",
         ),
@@ -314,7 +314,7 @@ class FeatureScores(Metric):
 
 
 def repeat_moments(part: Statistics, n: int) -> Statistics:
-    """Return the ``moments`` of ``n`` images that are equally often each of the images in ``part``."""
+    """Return the ``moments`` of ``n`` images: each image in ``part`` occurs equally often."""
     factor = n / float(part["count"])
     # count * factor may be rounded to slightly less than n
     count = torch.full_like(part["count"], n)

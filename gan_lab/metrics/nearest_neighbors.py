@@ -208,7 +208,10 @@ def _blocks(extractor: Extractor, reals: Reference, device: torch.device) -> Ite
         yield from compute()
         return
     data = reals.data
-    key = f"{extractor.protocol()}/{data.decoded.fingerprint}/{data.spec}/{reals.name}/{len(reals.rows)}/1"
+    key = (
+        f"{extractor.protocol()}/{data.decoded.fingerprint}/{data.spec}/{reals.name}/"
+        f"{len(reals.rows)}/1"
+    )
     arrays, _ = decoded_once(
         data.cache, "features", key, lambda: {"features": torch.cat(list(compute())).numpy()}
     )

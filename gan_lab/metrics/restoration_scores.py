@@ -35,7 +35,8 @@ class Restoration(Metric):
     explanations: ClassVar[Mapping[str, Explanation]] = {
         "gain_over_mean_fill": Explanation(
             "Gain over the mean fill",
-            "Improvement in PSNR inside the hole over the hole filled with the mean color of the known pixels, in dB",
+            "Improvement in PSNR inside the hole over the hole filled with the mean color of the "
+            "known pixels, in dB",
             True,
             "0 for no better than without a network; 3 dB are half the squared error",
         ),
@@ -47,7 +48,8 @@ class Restoration(Metric):
         ),
         "psnr_inside_of_mean_fill": Explanation(
             "PSNR of the mean fill inside the hole",
-            "Baseline: PSNR of the hole filled with the mean color of the known pixels, in the hole alone, in dB",
+            "Baseline: PSNR of the hole filled with the mean color of the known pixels, "
+            "in the hole alone, in dB",
             None,
             "0 to 100",
         ),

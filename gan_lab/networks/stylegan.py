@@ -418,8 +418,10 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class ScaledLinear(nn.Linear):
-    """Dense layer with an equalized learning rate: stored weights have a standard deviation of
-    1 / ``factor``, and are multiplied by ``factor`` / √inputs.
+    """Dense layer with an equalized learning rate.
+
+    Stored weights have a standard deviation of 1 / ``factor``, and are multiplied by ``factor`` /
+    √inputs.
 
     Source: Karras et al. 2018 (arXiv 1710.10196), section 4.1.
     """

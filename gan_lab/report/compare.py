@@ -309,8 +309,9 @@ def _collect_scores(runs: Sequence[Run], weights: str) -> dict[str, list[Score]]
             if keys:
                 difference = f"{_describe(protocol, keys)} and {_describe(other, keys)}"
                 raise UserError(
-                    f"{name} of {first.path} and {run.path} has different protocols ({difference}), "
-                    "so it has no mean. Score both again with gan-lab evaluate."
+                    f"{name} of {first.path} and {run.path} has different protocols "
+                    f"({difference}), so it has no mean. "
+                    "Score both again with gan-lab evaluate."
                 )
     return collected
 

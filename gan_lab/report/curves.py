@@ -22,10 +22,17 @@ GROUPS = (
         re.compile(r"diversity|class_|nearest_other|repeats|color_|noise$|sample_|overfit"),
     ),
 )
-TOGETHER = (("losses", re.compile(r"loss|wasserstein|class_[dg]$")), ("mean output", re.compile(r"d_(real|fake)")),
-            ("accuracy", re.compile(r"accuracy_")), ("gradient norms", re.compile(r"grad")),
-            ("relative to real images", re.compile(r"diversity|class_(diversity|entropy)|nearest_other|color_")),
-            ("distance to real images", re.compile(r"sample_distance")))  # fmt: skip
+TOGETHER = (
+    ("losses", re.compile(r"loss|wasserstein|class_[dg]$")),
+    ("mean output", re.compile(r"d_(real|fake)")),
+    ("accuracy", re.compile(r"accuracy_")),
+    ("gradient norms", re.compile(r"grad")),
+    (
+        "relative to real images",
+        re.compile(r"diversity|class_(diversity|entropy)|nearest_other|color_"),
+    ),
+    ("distance to real images", re.compile(r"sample_distance")),
+)
 Chart = dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""A script that brings the networks of a run into other pages, and the lines of a page that use it."""
+"""A script that brings the networks of a run into other pages, and lines that use it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ INPAINTING_SNIPPET = """<input type="file" id="photo" accept="image/*" aria-labe
 <script>
   document.getElementById("photo").addEventListener("change", async (event) => {
     const photo = await createImageBitmap(event.target.files[0]);
-    const { width, height } = photo, mask = new OffscreenCanvas(width, height), pen = mask.getContext("2d");
+    const { width, height } = photo, mask = new OffscreenCanvas(width, height), \
+pen = mask.getContext("2d");
     pen.fillStyle = "white";  // what is to be filled: the middle
     pen.fillRect(width / 4, height / 4, width / 2, height / 2);
     ganLab.translate(photo, document.getElementById("gan"), "AtoB", mask);

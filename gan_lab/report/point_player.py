@@ -1,4 +1,4 @@
-"""The player of a run on 2-D points: generated points over the discriminator's output, over time."""
+"""The player of a run on 2-D points: generated points over the discriminator's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of all runs below a folder: thumbnails, search, and commands that compare a selection."""
+"""The page of all runs below a folder: thumbnails, search, commands that compare a selection."""
 
 from __future__ import annotations
 

@@ -294,8 +294,8 @@ def collect_values(
         run: The run.
         networks: Its networks; by default those of its best checkpoint.
         training: The state of its training, for a page that reloads itself.
-        reals: Whether real images are shown: the contact sheet, inputs and targets in grids, nearest
-            neighbors, and held-out images for the networks.
+        reals: Whether real images are shown: the contact sheet, inputs and targets in grids,
+            nearest neighbors, and held-out images for the networks.
         earlier: The description of the networks in an earlier page, for ``live.describe_run``.
     """
     from gan_lab.report import live

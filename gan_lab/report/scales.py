@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from gan_lab.utils.numbers import rounded
 
-# Rates of 0 and 1 have no logit, and correlations of -1 and 1 no Fisher z. Every rate is moved toward
-# one half as if half an image of this many were on either side: (1000 x + 0.5) / 1001. Correlations
-# shrink by the same factor.
+# Rates of 0 and 1 have no logit, and correlations of -1 and 1 no Fisher z. Every rate is moved
+# toward one half as if half an image of this many were on either side: (1000 x + 0.5) / 1001.
+# Correlations shrink by the same factor.
 SHRINKAGE_IMAGES = 1000
 # The exponential of a larger number is not a float.
 MAX_EXPONENT = 700
@@ -95,7 +95,8 @@ KINDS: tuple[tuple[str, Scale], ...] = (
     (r"log_.*|.*_gain|.*gain_.*|over_.*|advantage|growth|rises|expected|value_gap", UNTOUCHED),
     # means of scores of any kind over a training, and differences in standard deviations
     (r"late_mean|mean_log|gap", UNTOUCHED),
-    # unbiased kernel distances are negative for the best generators; decibels are logarithms already
+    # unbiased kernel distances are negative for the best generators; decibels are logarithms
+    # already
     (r"kid|kd_.*|cmmd|.*psnr.*", UNTOUCHED),
     # the absolute value of a signed error: near 0 its logarithm has a long lower tail
     (r"error", NON_NEGATIVE),
@@ -126,8 +127,8 @@ def apply_scale(
 ) -> tuple[Scale, list[list[float]]]:
     """Transform samples of a score to its scale.
 
-    If one value is not on the scale, such as a distance of 0 on that of logarithms, all samples stay
-    as they are: leaving the value out would favor the arm that it belongs to.
+    If one value is not on the scale, such as a distance of 0 on that of logarithms, all samples
+    stay as they are: leaving the value out would favor the arm that it belongs to.
 
     Args:
         score: Name of the score.

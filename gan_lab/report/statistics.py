@@ -17,8 +17,8 @@ from gan_lab.utils.numbers import rounded
 SEEDS = 3
 # Significance level of all tests of a column together.
 LEVEL = 0.05
-# A sample with repeated values and fewer distinct ones than this is discrete. Its standard deviation
-# may be 0 by chance, and a t-test would then find any difference significant.
+# A sample with repeated values and fewer distinct ones than this is discrete. Its standard
+# deviation may be 0 by chance, and a t-test would then find any difference significant.
 MIN_DISTINCT_VALUES = 4
 # Enough for every permutation of two samples of eight; larger samples get random ones.
 MAX_PERMUTATIONS = 13_000
@@ -145,7 +145,8 @@ def is_discrete(values: Sequence[float]) -> bool:
 def _permute(one: Sequence[float], other: Sequence[float]) -> float:
     """Return the two-sided p-value of the permutation test of a difference of means.
 
-    ``scipy.stats.permutation_test`` has the same value, but ``scipy.stats`` takes a second to import.
+    ``scipy.stats.permutation_test`` has the same value, but ``scipy.stats`` takes a second to
+    import.
 
     Source: Fisher 1935, The Design of Experiments, section 21.
     """

@@ -49,7 +49,7 @@ class MappingPart(StylePart):
 
 
 class SynthesisPart(StylePart):
-    """One w per layer [B, num_ws, w_dim], and a factor of the constant noise [B, 1, 1, 1], to images."""
+    """Compute images of w per layer [B, num_ws, w_dim] and a factor of the noise [B, 1, 1, 1]."""
 
     name = "synthesis"
 
@@ -75,7 +75,7 @@ class SynthesisPart(StylePart):
 
 
 def split_network(name: str, network: Network) -> dict[str, Network | StylePart]:
-    """Return the parts of a network that a page runs, by name: the network itself, if it has none."""
+    """Return the parts of a network that a page runs, by name; without parts, the network."""
     if isinstance(network, StyleGANGenerator):
         return {"mapping": MappingPart(network), name: SynthesisPart(network)}
     return {name: network}

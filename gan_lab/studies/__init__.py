@@ -262,6 +262,6 @@ def _validate_looks(budget: Budget, label: str) -> None:
         )
     if budget.looks[-1] != budget.max_seeds:
         raise UserError(
-            f"{label}: max_seeds={budget.max_seeds} is no look. Set it to seeds={budget.seeds} plus "
-            f"a multiple of step={budget.step}"
+            f"{label}: max_seeds={budget.max_seeds} is no look. Set it to seeds={budget.seeds} "
+            f"plus a multiple of step={budget.step}"
         )

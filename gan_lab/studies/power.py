@@ -104,5 +104,5 @@ def compute_needed_seeds(
 
 
 def _compute_smallest_p(n: int, arms: int) -> float:
-    """Return the smallest two-sided p-value of the permutation test, or with one arm the sign test."""
+    """Return the smallest two-sided p-value of the permutation test (one arm: the sign test)."""
     return 2 / math.comb(2 * n, n) if arms == 2 else 2 / 2**n

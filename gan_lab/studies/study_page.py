@@ -63,20 +63,25 @@ scale of their kind (`gan_lab/report/scales.py`), which `make compare` and sweep
 | kind of score | scale | difference shown as |
 | --- | --- | --- |
 | non-negative distances and ratios (`fd_*`, `fid`, `lpips`, `sharpness`) | logarithm | ratio |
-| rates and accuracies (`recall_*`, `label_accuracy`, `near_copies_*`) | logit; a rate x counts as (1000 x + 0.5) / 1001, so that 0 and 1 have one | odds ratio |
+| rates and accuracies (`recall_*`, `label_accuracy`, `near_copies_*`) | logit; a rate \
+x counts as (1000 x + 0.5) / 1001, so that 0 and 1 have one | odds ratio |
 | correlations and `ssim` | Fisher z of 1000/1001 of the value | difference of z |
-| signed scores (`kd_*`, `psnr`, gains, logarithms), counts and all others | untransformed | difference |
+| signed scores (`kd_*`, `psnr`, gains, logarithms), counts and all others | untransformed | \
+difference |
 
 If one value is not on the scale, such as a distance of 0, all stay untransformed. A limit "by at
 least" and a margin of no effect are in units of the rate or correlation itself, so these are then
 untransformed too.
 
-Discrete values (fewer than four distinct ones) are tested by permutation, against a bound by the sign
+Discrete values (fewer than four distinct ones) are tested by permutation, against a bound by the \
+sign
 test; a margin between two arms of them is not tested. A seed without a value, or two arms that both
 fail (mean precision and recall below 0.1), make a prediction inconclusive. So does a base arm whose
-values are all at a bound of the score (a floor effect or ceiling effect), unless the difference is significant.
+values are all at a bound of the score (a floor effect or ceiling effect), unless the \
+difference is significant.
 
-A study may add seeds in steps and test after each ([group-sequential designs](../sequential.md))."""
+A study may add seeds in steps and test after each \
+([group-sequential designs](../sequential.md))."""
 
 
 @dataclass(frozen=True)

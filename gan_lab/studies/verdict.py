@@ -1,8 +1,8 @@
 """Verdicts: tests of a study's predictions at a family-wise level of 5 %.
 
-A fixed design without margins shares the level by Holm's method. With margins of equivalence or with
-several looks each prediction has an equal share of it: Holm's method shares the level of one kind of
-hypothesis, not of two, and not over looks.
+A fixed design without margins shares the level by Holm's method. With margins of equivalence or
+with several looks each prediction has an equal share of it: Holm's method shares the level of one
+kind of hypothesis, not of two, and not over looks.
 """
 
 from __future__ import annotations
@@ -250,7 +250,8 @@ def describe_look(study: Study, budget: str, results: Results) -> str:
     looks = study.get_budget(budget).looks
     judged = judge_predictions(study, budget, results)
     n = max(len(values) for values in results.values())
-    return f"look {looks.index(n) + 1} of up to {len(looks)}, {n} seeds per arm: {count_verdicts(judged)}"
+    look = looks.index(n) + 1
+    return f"look {look} of up to {len(looks)}, {n} seeds per arm: {count_verdicts(judged)}"
 
 
 def find_failed_arms(study: Study, results: Results) -> list[str]:

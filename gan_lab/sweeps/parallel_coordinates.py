@@ -1,4 +1,4 @@
-"""Parallel coordinates of the trials of a sweep: an axis per varied parameter, and one of the metric."""
+"""Parallel coordinates of a sweep's trials: an axis per varied parameter, and the metric's."""
 
 from __future__ import annotations
 

@@ -280,8 +280,8 @@ def neighbor_scores(
     if near_copies is not None:
         expected, low, high = expect_near_share(protocol["fakes"], protocol["reals"])
         near_copies["note"] = (
-            f"new images have {expected:.2g} on average, between {low:.2g} and {high:.2g} in 95% of "
-            "evaluations"
+            f"new images have {expected:.2g} on average, between {low:.2g} and {high:.2g} in 95% "
+            "of evaluations"
         )
     return entries
 

@@ -260,7 +260,7 @@ def count_captured_phases(family: Family) -> int:
 
 
 def prepare_optimizer(optimizer: Optimizer, family: Family) -> None:
-    """Let an optimizer step in a graph: its state and a learning rate that decays are on the device.
+    """Let an optimizer step in a graph: move its state and a decaying learning rate to the device.
 
     Checkpoints contain neither (``Family.on_save_checkpoint``).
     """
@@ -308,7 +308,7 @@ def find_obstacle(
 def capture_steps(
     family: Family, config: Config, processes: int, has_callbacks: bool = False
 ) -> None:
-    """Replay the steps of a family as CUDA graphs, where ``run.graph`` is auto and it is possible."""
+    """Replay the steps of a family as CUDA graphs, if possible and ``run.graph`` is auto."""
     if config.run.graph == "off":
         return
     if obstacle := find_obstacle(family, config, processes, has_callbacks):

@@ -3,7 +3,8 @@
 The lab records the SHA-256 of every such file in a manifest in the same folder. A file is output of
 the lab if it still has a recorded hash: a file that was edited since belongs to the user. An export
 (``inference/export.py``) lists its files in its ``config.json`` instead, so that the folder can be
-published as it is. Earlier versions recorded nothing: see ``OutputFiles`` and ``read_export_files``.
+published as it is. Earlier versions recorded nothing: see ``OutputFiles`` and
+``read_export_files``.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class OutputFiles:
 
     Args:
         overwrite: Replace earlier output of the lab. False refuses every existing file.
-        default_path: The lab chose the paths, so earlier output is replaced. A file without a record
-            is output too: an earlier version wrote it, or the manifest was lost in a copy.
+        default_path: The lab chose the paths, so earlier output is replaced. A file without a
+            record is output too: an earlier version wrote it, or the manifest was lost in a copy.
     """
 
     def __init__(self, overwrite: bool = False, default_path: bool = False) -> None:
@@ -110,8 +111,8 @@ class OutputFiles:
         foreign = sorted(present - find_outputs(folder)) if present else []
         if foreign:
             raise UserError(
-                f"{folder} is not empty: {foreign[0]} is not output of gan-lab, or has changed since. "
-                "Choose a new folder, or move this file"
+                f"{folder} is not empty: {foreign[0]} is not output of gan-lab, "
+                "or has changed since. Choose a new folder, or move this file"
             )
         if present and not self.overwrite:
             raise UserError(
@@ -279,7 +280,7 @@ def check_is_folder(folder: Path) -> None:
 
 
 def check_outside_of_run(folder: Path) -> None:
-    """Raise UserError for a folder that a training writes: its files are read as those of the run."""
+    """Raise UserError for a folder that a training writes: its files are read as the run's."""
     for each in (folder, *folder.parents):
         run = each.parent
         if each.name in RUN_SUBFOLDERS and (run / "config.yaml").is_file():
@@ -308,7 +309,7 @@ def exit_on_sigterm() -> Iterator[None]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Create a folder with its parents; after an error or SIGTERM remove those that were created."""
+    """Create a folder with its parents; after an error or SIGTERM remove what was created."""
     created = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         with exit_on_sigterm():

@@ -60,7 +60,7 @@ def start(
 
 
 def share_cores(processes: int) -> dict[str, str]:
-    """Return the environment variables with which each of several processes gets its share of cores.
+    """Return the environment variables that give each of several processes its share of cores.
 
     Threads of processes that compete for the same cores wait for each other, and use several times
     the CPU time of one thread. An ``OMP_NUM_THREADS`` of this process is kept; a single process

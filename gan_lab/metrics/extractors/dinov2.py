@@ -23,8 +23,14 @@ HEAD_FEATURES = 64
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 # The authors' names inside a block, and torchvision's names.
-NAMES = {"norm1": "ln_1", "attn.qkv": "self_attention.in_proj", "attn.proj": "self_attention.out_proj", "norm2": "ln_2",
-         "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.3"}  # fmt: skip
+NAMES = {
+    "norm1": "ln_1",
+    "attn.qkv": "self_attention.in_proj",
+    "attn.proj": "self_attention.out_proj",
+    "norm2": "ln_2",
+    "mlp.fc1": "mlp.0",
+    "mlp.fc2": "mlp.3",
+}
 # Factors of the outputs of these layers (layer scale).
 SCALES = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}
 

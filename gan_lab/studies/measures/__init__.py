@@ -1,8 +1,8 @@
 """Measures of studies: one file each with ``measure``, discovered by its name.
 
 ``measure(arm)`` returns numbers by their names; lists are curves for the figure. For a figure other
-than one point per seed, a file also has ``draw(figure, results)`` for a matplotlib figure. ``ARGUMENTS``
-names arguments of an arm that are the measure's own and not config keys.
+than one point per seed, a file also has ``draw(figure, results)`` for a matplotlib figure.
+``ARGUMENTS`` names arguments of an arm that are the measure's own and not config keys.
 """
 
 from __future__ import annotations

@@ -107,9 +107,9 @@ OVERFITTING = (
     "probability of {value:.2f}. Try augment.policy=ada, more images, or a smaller discriminator"
 )
 NO_GRADIENT = (
-    "the generator gets no gradient: its norm is exactly 0 ({name}). Try the non-saturating loss, a "
-    "lower discriminator learning rate, or another activation; check that the loss depends on the "
-    "generated images"
+    "the generator gets no gradient: its norm is exactly 0 ({name}). Try the non-saturating loss, "
+    "a lower discriminator learning rate, or another activation; check that the loss depends on "
+    "the generated images"
 )
 DOMINANCE = (
     "the discriminator classifies all images correctly (accuracy {real:.3f} on reals, {fake:.3f} "
@@ -121,8 +121,8 @@ VANISHED_GRADIENT = (
 )
 GROWING_MARGIN = (
     "the margin between its outputs on reals and fakes keeps growing (from {before:.3g} to "
-    "{now:.3g}), so the generator is not catching up. Try a lower discriminator learning rate, a higher "
-    "generator learning rate, label smoothing, instance noise or a gradient penalty"
+    "{now:.3g}), so the generator is not catching up. Try a lower discriminator learning rate, "
+    "a higher generator learning rate, label smoothing, instance noise or a gradient penalty"
 )
 HINGE_SATURATED = (
     "its hinge loss is 0 (margin {margin:.3g}), so it learns nothing and the generator does not "

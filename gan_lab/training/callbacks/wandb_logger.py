@@ -64,7 +64,8 @@ class WandbLogger(Tracker):
             content += ", best checkpoint"
         if self.is_online:
             return f"Sending to W&B ({host()}, project {self.run.project}): {content}"
-        return f"W&B offline, in {self.folder / 'wandb'}: {content}. Nothing is sent before `wandb sync`"
+        folder = self.folder / "wandb"
+        return f"W&B offline, in {folder}: {content}. Nothing is sent before `wandb sync`"
 
     def _init(self, mode: Literal["online", "offline"]) -> None:
         # before the import: init(mode="offline") alone still resolves a host name
