@@ -1,9 +1,9 @@
 """Measure how the CPU seconds of a data set's stages grow with its number of images.
 
-For each number of images a folder of tiny PNG files is written to a temporary folder. The stages are
-the first and a later start on the folder, its labels, the fingerprint of its files, and the search
-for near copies of training images. An exponent of 1 is linear growth; the fit is a line through the
-logarithms (``make bench-growth``). ``--out`` writes the results as JSON.
+For each number of images a folder of tiny PNG files is written to a temporary folder. The stages
+are the first and a later start on the folder, its labels, the fingerprint of its files, and the
+search for near copies of training images. An exponent of 1 is linear growth; the fit is a line
+through the logarithms (``make bench-growth``). ``--out`` writes the results as JSON.
 """
 
 from __future__ import annotations

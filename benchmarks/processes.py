@@ -1,10 +1,10 @@
 """Measure the throughput of two processes relative to one (make bench-processes).
 
-Each process has one thread. Each round measures both consecutively, so that slow changes of the machine's speed affect both; the
-result is the median of the ratios within rounds. The global batch size is the same. The clock
-starts after all processes have trained for some iterations, and stops when the last one ends. The
-trainings have all features except for scores and sample grids. The benchmark needs as many idle
-cores as processes.
+Each process has one thread. Each round measures both consecutively, so that slow changes of the
+machine's speed affect both; the result is the median of the ratios within rounds. The global batch
+size is the same. The clock starts after all processes have trained for some iterations, and stops
+when the last one ends. The trainings have all features except for scores and sample grids. The
+benchmark needs as many idle cores as processes.
 """
 
 from __future__ import annotations
@@ -77,8 +77,14 @@ def measure_speed(name: str, overrides: list[str], world: int) -> float:
         port = str(free.getsockname()[1])
     shared = {"OMP_NUM_THREADS": "1"}
     if world > 1:
-        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world), "GROUP_RANK": "0",
-                   "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "bench"}  # fmt: skip
+        shared |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "WORLD_SIZE": str(world),
+            "GROUP_RANK": "0",
+            "LOCAL_WORLD_SIZE": str(world),
+            "TORCHELASTIC_RUN_ID": "bench",
+        }
     ends = CONTEXT.Queue()
     with tempfile.TemporaryDirectory() as folder:
         processes = []

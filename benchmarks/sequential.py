@@ -1,7 +1,8 @@
-"""Simulate the verdicts of group-sequential studies: wrong decisions and power (make bench-sequential).
+"""Simulate the verdicts of group-sequential studies: wrong decisions and power.
 
-Without arguments: simulate, write ``docs/results/sequential.json``, and draw ``docs/sequential.svg``
-and the tables of ``docs/sequential.md``. With ``--draw``: only draw, from the committed JSON.
+``make bench-sequential``, without arguments: simulate, write ``docs/results/sequential.json``, and
+draw ``docs/sequential.svg`` and the tables of ``docs/sequential.md``. With ``--draw``: only draw,
+from the committed JSON.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _draw_normal(rng: np.random.Generator, shape: tuple[int, int], effect: float
 
 
 def _draw_lognormal(rng: np.random.Generator, shape: tuple[int, int], effect: float) -> np.ndarray:
-    """Draw log-normal values of unequal spread (0.3 and 1.2) with equal means of their logarithms."""
+    """Draw log-normal values of unequal spread (0.3 and 1.2) whose logarithms have equal means."""
     values = rng.standard_normal((2, *shape))
     return np.exp(np.stack([0.3 * values[0] + effect, 1.2 * values[1]]))
 

@@ -20,7 +20,15 @@ from pathlib import Path
 
 ROUNDS = 3
 ROOT = Path(__file__).parents[1]
-TINY = ("run.images=256", "run.evaluate_every_images=128", "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.inception_weights=off", "data.source=sample", "log.wandb=off")  # fmt: skip
+TINY = (
+    "run.images=256",
+    "run.evaluate_every_images=128",
+    "metrics.num_fakes=64",
+    "metrics.num_reals=64",
+    "metrics.inception_weights=off",
+    "data.source=sample",
+    "log.wandb=off",
+)
 # ends a training after its first iteration; os._exit skips its end, which is not measured
 CALLBACK = """
 import os

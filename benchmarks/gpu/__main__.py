@@ -47,7 +47,8 @@ def describe_machine() -> Rows:
     """Describe the versions, the GPU and the settings."""
     yield Row(
         "versions",
-        f"torch {torch.__version__}, lightning {lightning.__version__}, Python {sys.version.split()[0]}",
+        f"torch {torch.__version__}, lightning {lightning.__version__}, "
+        f"Python {sys.version.split()[0]}",
     )
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()

@@ -136,7 +136,8 @@ def check_throughput(setting: Setting) -> Rows:
         yield Row(
             f"{case}: the lab",
             f"{built.config.data.batch_size / seconds:,.0f} images/s; {1e3 * seconds:.2f} ms per "
-            f"iteration ({1e3 * clock.host_seconds:.2f} on the host); {device.peak_memory():,.0f} MB",
+            f"iteration ({1e3 * clock.host_seconds:.2f} on the host); "
+            f"{device.peak_memory():,.0f} MB",
         )
         yield Row(
             f"{case}: lab / its step alone",
