@@ -66,8 +66,8 @@ EXCLUDED = (
 # Keys and values of saved results, checkpoints and cache files, whose spelling cannot change. Only
 # a whole string literal is exempt.
 STORED_STRINGS = re.compile(
-    r"floor|yardsticks|order of the labelled|neighbours(?:\.png)?|colour(?:fulness)?|labelled|as asked for"
-    r"|(?:within \{MAX_DEVIATIONS\})? standard deviations of its centre"
+    r"floor|yardsticks|order of the labelled|neighbours(?:\.png)?|colour(?:fulness)?|labelled"
+    r"|as asked for|(?:within \{MAX_DEVIATIONS\})? standard deviations of its centre"
 )
 
 WORDS = {

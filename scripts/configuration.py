@@ -1,4 +1,4 @@
-"""Write docs/configuration.md and the table of scores from their classes (``make configuration``)."""
+"""Write docs/configuration.md and the table of scores (``make configuration``)."""
 
 from __future__ import annotations
 
