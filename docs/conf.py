@@ -137,7 +137,10 @@ def find_pictures(family: str) -> list[tuple[str, str]]:
 
 
 def add_public_names(app: Any, name: str, source: list[str]) -> None:
-    """Document every name of ``gan_lab.__all__``; they are loaded lazily, so automodule does not see them."""
+    """Document every name of ``gan_lab.__all__``.
+
+    The names are loaded lazily, so automodule does not see them.
+    """
     if name == "reference":
         source[0] = source[0].replace(PUBLIC_NAMES, describe_public_names())
 
@@ -161,7 +164,10 @@ def describe_public_names() -> str:
 
 
 def add_demo(app: Any, name: str, source: list[str]) -> None:
-    """Add a button for each run of the demo whose page was built, and the frame in which a click loads it."""
+    """Add a button for each run of the demo whose page was built.
+
+    A click loads the page in a frame.
+    """
     if name != "demo":
         return
     runs = {
@@ -175,7 +181,8 @@ def add_demo(app: Any, name: str, source: list[str]) -> None:
     buttons = "\n".join(
         f'<button type="button" data-run="{run}">{title}</button>' for run, title in runs.items()
     )
-    frame = '<iframe id="demo-frame" hidden style="width: 100%; height: 80vh; border: 1px solid"></iframe>'
+    style = "width: 100%; height: 80vh; border: 1px solid"
+    frame = f'<iframe id="demo-frame" hidden style="{style}"></iframe>'
     source[0] = source[0].replace(DEMO, f"<p>{buttons}</p>\n{frame}\n{DEMO_SCRIPT}")
 
 
