@@ -1,4 +1,4 @@
-"""What all tests share: one thread (or TEST_THREADS), no network, and one folder in which the data are decoded once."""
+"""What all tests share: few threads (TEST_THREADS), no network, data that are decoded once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 os.environ["MPLBACKEND"] = "Agg"
-# Before NumPy and torch are imported, and for every process that a test starts: two workers of pytest
-# share two cores, where threads that wait for each other cost more CPU time than they save.
+# Before NumPy and torch are imported, and for every process that a test starts: two workers of
+# pytest share two cores, where threads that wait for each other cost more CPU time than they save.
 THREADS = os.environ.get("TEST_THREADS", "1")
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = THREADS
 os.environ["WANDB_MODE"] = "offline"  # before wandb is imported: then it looks up no host
@@ -30,8 +30,8 @@ from gan_lab.data.array_dataset import ArrayDataset  # noqa: E402
 from gan_lab.training.callbacks import grid_schedule  # noqa: E402
 
 torch.set_num_threads(int(THREADS))
-# A training of more than a second would draw a grid, and trace its generator for a page, which takes
-# longer than most trainings here. Which ones do would depend on the load of the machine.
+# A training of more than a second would draw a grid, and trace its generator for a page, which
+# takes longer than most trainings here. Which ones do would depend on the load of the machine.
 FIRST_GRID_S = grid_schedule.FIRST_GRID_S
 grid_schedule.FIRST_GRID_S = math.inf
 
@@ -43,7 +43,7 @@ def grids_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that have slow tests come first: two processes end together if what they share at the end is short."""
+    """Run files with slow tests first: two workers end together if their last tests are short."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -16,7 +16,8 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "gan_lab"
 FILES = sorted(PACKAGE.rglob("*.py"))
-# What stands in one row may not import its neighbors, but all rows before; the base of the families is the contract.
+# What stands in one row may not import its neighbors, but all rows before; the base of the families
+# is the contract.
 ROWS = [
     {"utils"},
     {"config", "images", "losses", "penalties", "seeding", "device"},
@@ -55,7 +56,7 @@ def part_of(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """The modules of the package that a file imports anywhere, as 'networks' or 'networks.dcgan'."""
+    """The modules of the package that a file imports, such as 'networks' or 'networks.dcgan'."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -116,8 +117,11 @@ def test_networks_import_no_config_and_callbacks_no_family() -> None:
 
 def test_families_minimize_through_minimize_alone() -> None:
     for path in (PACKAGE / "families").glob("*.py"):
-        calls = [node.func.attr for node in ast.walk(ast.parse(path.read_text()))
-                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]  # fmt: skip
+        calls = [
+            node.func.attr
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        ]
         assert path.name == "base.py" or not {"backward", "manual_backward"} & set(calls), (
             f"{path.name}: use minimize"
         )
@@ -138,7 +142,8 @@ def test_a_family_imports_a_family_only_to_inherit_from_it() -> None:
             ):
                 classes = {alias.name for alias in node.names if not alias.name.endswith("Config")}
                 assert classes <= bases, (
-                    f"{path.name} uses {classes - bases} of another family without inheriting from it"
+                    f"{path.name} uses {classes - bases} of another family "
+                    "without inheriting from it"
                 )
 
 

@@ -1,4 +1,4 @@
-"""A family, a data set and an extractor in files outside the package, by the names of their modules."""
+"""A family, a data set and an extractor in files outside the package, by module name."""
 
 from __future__ import annotations
 
@@ -41,9 +41,11 @@ from gan_lab.images import ImageSpec
 SIZE = 16
 
 def decode(cfg):
-    pixels = np.random.default_rng(0).integers(256, size=(120, 1, cfg.size, cfg.size), dtype=np.uint8)
+    shape = (120, 1, cfg.size, cfg.size)
+    pixels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     spec = ImageSpec(1, cfg.size, cfg.size)
-    return ArrayDataset(spec, pixels[:100], None, pixels[100:], None, "full", "noise of my own", "noise")
+    train, test = pixels[:100], pixels[100:]
+    return ArrayDataset(spec, train, None, test, None, "full", "noise of my own", "noise")
 """
 EXTRACTOR_FILE = """
 from torch import nn
@@ -84,8 +86,13 @@ METRIC = Numbered
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     own = tmp_path / "mine"
     own.mkdir()
-    for name, text in (("method", FAMILY_FILE), ("noise", DATA_FILE), ("means", EXTRACTOR_FILE),
-                       ("up", METRIC_FILE.replace("HIGHER", "True")), ("down", METRIC_FILE.replace("HIGHER", "False"))):  # fmt: skip
+    for name, text in (
+        ("method", FAMILY_FILE),
+        ("noise", DATA_FILE),
+        ("means", EXTRACTOR_FILE),
+        ("up", METRIC_FILE.replace("HIGHER", "True")),
+        ("down", METRIC_FILE.replace("HIGHER", "False")),
+    ):
         (own / f"{name}.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -97,8 +104,10 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_extensions_outside_the_package_train_score_and_sample(
     outside: Path, data_root: Path
 ) -> None:
-    words = small("gan", outside, data_root, "family=mine.method", "data.name=mine.noise", "metrics.extractors=[mine.means]",
-                  "metrics.num_fakes=20", "metrics.num_reals=20", "metrics.allow_small_n=true", "run.images=32", "run.evaluate_every_images=16", "run.id=own", "model.network=dcgan")  # fmt: skip
+    words = small("gan", outside, data_root, "family=mine.method", "data.name=mine.noise",
+                  "metrics.extractors=[mine.means]", "metrics.num_fakes=20", "metrics.num_reals=20",
+                  "metrics.allow_small_n=true", "run.images=32", "run.evaluate_every_images=16",
+                  "run.id=own", "model.network=dcgan")  # fmt: skip
     words = [
         word
         for word in words
@@ -120,8 +129,8 @@ def test_extensions_outside_the_package_train_score_and_sample(
 def test_own_metric_selects_the_best_checkpoint(
     name: str, best: int, outside: Path, data_root: Path
 ) -> None:
-    words = small("gan", outside, data_root, f"metrics.include=[mine.{name}]", "run.images=64", "run.evaluate_every_images=32",
-                  "run.id=x")  # fmt: skip
+    words = small("gan", outside, data_root, f"metrics.include=[mine.{name}]", "run.images=64",
+                  "run.evaluate_every_images=32", "run.id=x")  # fmt: skip
     loaded = loading.load("gan", words)
     assert train(loaded, words) == 0
     folder = outside / "gan" / "x"

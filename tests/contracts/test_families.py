@@ -154,12 +154,23 @@ def test_one_counter_is_everywhere(family: str, tmp_path: Path, data_root: Path)
 def test_five_iterations_follow_the_golden_trace(
     family: str, tmp_path: Path, data_root: Path
 ) -> None:
-    """Losses of five iterations and norms of the weights after them, in float64; GOLDEN=write makes a new trace.
+    """Losses of five iterations and norms of the weights after them, in float64.
 
-    What a float32 network sees (``SINGLE``) agrees between processors only up to the precision of float32.
+    GOLDEN=write makes a new trace.
+
+    What a float32 network sees (``SINGLE``) agrees between processors only up to the precision of
+    float32.
     """
-    built, _ = fit(family, tmp_path, data_root, "run.images=80", "log.log_every_images=16", "run.precision=64-true",
-                   *(["model.n_critic=2"] if hasattr(loading.family_class(family).Config, "n_critic") else []))  # fmt: skip
+    has_critic = hasattr(loading.family_class(family).Config, "n_critic")
+    built, _ = fit(
+        family,
+        tmp_path,
+        data_root,
+        "run.images=80",
+        "log.log_every_images=16",
+        "run.precision=64-true",
+        *(["model.n_critic=2"] if has_critic else []),
+    )
     scores = {name for metric in built.evaluation.evaluator.metrics for name in metric.names}
     scores |= set(NOT_RECORDED)
     with (tmp_path / family / "metrics.csv").open() as file:
@@ -188,8 +199,9 @@ def test_scoring_and_drawing_leave_the_training_bit_equal(
 ) -> None:
     batch = batch_of(family)
     words = [f"data.batch_size={batch}", f"run.images={5 * batch}"]
-    often, _ = fit(family, tmp_path / "often", data_root, *words, f"run.evaluate_every_images={batch}",
-                   f"log.grid_every_images={batch}", f"log.log_every_images={batch}")  # fmt: skip
+    often, _ = fit(family, tmp_path / "often", data_root, *words,
+                   f"run.evaluate_every_images={batch}", f"log.grid_every_images={batch}",
+                   f"log.log_every_images={batch}")  # fmt: skip
     never, _ = fit(family, tmp_path / "never", data_root, *words, "log.log_every_images=100000")
     a, b = often.family.state_dict(), never.family.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -199,7 +211,7 @@ def test_scoring_and_drawing_leave_the_training_bit_equal(
 def test_discriminator_sees_augmented_images_only(
     family: str, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one that wipes images out, with their gradients, reals and fakes are one, and the generator learns nothing."""
+    """It erases images and gradients: reals and fakes are equal, nothing is learned."""
     words = [
         "run.images=32",
         "log.log_every_images=32",
@@ -220,7 +232,7 @@ def test_discriminator_sees_augmented_images_only(
 
 @every_family
 def test_the_step_is_the_only_place_of_a_backward(family: str) -> None:
-    """``loss.backward()`` would skip the synchronization of gradients between processes, silently."""
+    """``loss.backward()`` would silently skip the synchronization of gradients across ranks."""
     tree = ast.parse((loading.PACKAGE / "families" / f"{family}.py").read_text())
     called = {
         node.func.attr
@@ -238,7 +250,7 @@ def test_the_step_is_the_only_place_of_a_backward(family: str) -> None:
 def test_bf16_steps_use_the_new_weights_and_stay_near_float32(
     family: str, tmp_path: Path, data_root: Path
 ) -> None:
-    """Under autocast, stale casts would make the discriminator's second use that of the old weights."""
+    """Under autocast, stale casts would make the discriminator's second use see the old weights."""
     means, batch = {}, batch_of(family)
     for precision in ("32-true", "bf16-mixed"):
         built, _ = fit(
@@ -262,7 +274,8 @@ def test_bf16_steps_use_the_new_weights_and_stay_near_float32(
 def test_every_family_has_an_experiment() -> None:
     without = [family for family, experiments in EXPERIMENTS.items() if not experiments]
     assert not without, (
-        f"write configs/experiment/{without[0]}.yaml, or set family: {without[0]} in another experiment"
+        f"write configs/experiment/{without[0]}.yaml, or set family: {without[0]} in another "
+        "experiment"
     )
 
 

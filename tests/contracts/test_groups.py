@@ -1,4 +1,4 @@
-"""Config groups: one word sets many values, later ones win, and every family trains on every set that suits it."""
+"""Config groups: later ones win, and every family trains on every data set that suits it."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def test_the_dry_run_names_the_file_of_each_value(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    words = ["data=mnist", "budget=smoke", "data.batch_size=16", f"data.root={data_root}", f"run.root={tmp_path}",
-             "data.source=sample"]  # fmt: skip
+    words = ["data=mnist", "budget=smoke", "data.batch_size=16", f"data.root={data_root}",
+             f"run.root={tmp_path}", "data.source=sample"]  # fmt: skip
     console.print_dry_run(loading.load("gan", words))
     rows = {cells[1].strip(): cells[3].strip() for line in capsys.readouterr().out.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
@@ -117,12 +117,13 @@ def test_the_dry_run_names_the_file_of_each_value(
 def test_every_family_trains_on_every_set_that_suits_it(
     family: str, data: str, tmp_path: Path, data_root: Path
 ) -> None:
-    """Latent-to-image families, on data without inputs; a set that does not suit one is refused in one line."""
+    """Latent-to-image families on data without inputs; unsuitable data are refused in one line."""
     made, keys = loading.family_class(family), keys_of(family)
     if made.image_to_image:
         pytest.skip("translates images")
-    words = [f"data={data}", "budget=smoke", "data.batch_size=8", "run.images=16", "data.source=sample", "data.size=16",
-             f"data.root={data_root}", f"run.root={tmp_path}", "log.progress_bar=false", "log.wandb=off"]  # fmt: skip
+    words = [f"data={data}", "budget=smoke", "data.batch_size=8", "run.images=16",
+             "data.source=sample", "data.size=16", f"data.root={data_root}", f"run.root={tmp_path}",
+             "log.progress_bar=false", "log.wandb=off"]  # fmt: skip
     words += model_words(family, width=4, blocks=1, n_critic=1)
     words += ["model.network=mlp"] if data == "ring" and "network" in keys else []
     loaded = loading.load(experiment_of(family), words)

@@ -1,4 +1,4 @@
-"""What every metric keeps to; they are found, not listed, and a new one is tested by being there."""
+"""The contract of every metric. Metrics are discovered, so that a new one is tested too."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def reals(spec: ImageSpec, sample: ArrayDataset) -> Batch:
 
 
 def outputs(spec: ImageSpec, batch: Batch, good: bool) -> dict[str, Tensor]:
-    """What a perfect family makes of reals, or one that has learned nothing and always shows one image."""
+    """The outputs of a perfect family, or of an untrained one that always shows one image."""
     images, sources = batch.images, batch.images if batch.sources is None else batch.sources
     if not good:
         images, sources = (torch.zeros_like(part) for part in (images, sources))
@@ -98,8 +98,8 @@ def outputs(spec: ImageSpec, batch: Batch, good: bool) -> dict[str, Tensor]:
     )
     logits = one_hot(labels, 10).float()
     return {
-        "generated": images, "reconstructed": images, "back": sources, "cycled": sources, "back_cycled": images,
-        "logits": logits, "baseline_logits": logits, "code_logits": logits,
+        "generated": images, "reconstructed": images, "back": sources, "cycled": sources,
+        "back_cycled": images, "logits": logits, "baseline_logits": logits, "code_logits": logits,
     }  # fmt: skip
 
 

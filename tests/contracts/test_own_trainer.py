@@ -1,4 +1,4 @@
-"""Every family in a ``lightning.Trainer`` of the user's own: what Lightning documents happens, or a sentence refuses it."""
+"""Every family in a user's ``lightning.Trainer``: it trains as documented or refuses clearly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Lightning's hints about workers, checkpoint folders and log intervals are not what is tested here."""
+    """Ignore Lightning's hints about workers, checkpoint folders and log intervals."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -79,7 +79,7 @@ def test_unlabeled_images_of_sgan_have_the_label_minus_one(tmp_path: Path) -> No
 def test_six_steps_move_every_network_and_log_and_stop(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``max_steps`` means iterations, every step has its own noise, losses reach ``callback_metrics``."""
+    """``max_steps`` are iterations, losses reach ``callback_metrics``; noise differs by step."""
     drawn: list[Tensor] = []
     sample_latents = Network.sample_latents
 
@@ -175,7 +175,7 @@ def test_the_generator_moves_at_every_n_critic_th_iteration(tmp_path: Path) -> N
 
 
 def test_a_data_set_of_pil_images_trains(tmp_path: Path) -> None:
-    """torchvision's data sets without a transform yield them, and torch's own collate function refuses them."""
+    """torchvision's data sets yield PIL images, which torch's default collate function refuses."""
     pictures = [(to_pil_image(image), 1) for image in reals(32)]
     own = trainer(tmp_path, max_steps=2)
     own.fit(make("cgan"), DataLoader(pictures, batch_size=16))  # type: ignore[arg-type]
@@ -284,7 +284,7 @@ def test_no_family_overrides_what_the_contract_does() -> None:
 
 @pytest.mark.slow
 def test_two_processes_of_ddp_train_what_one_does(tmp_path: Path) -> None:
-    """Lightning's own ``strategy="ddp"`` on two CPU processes, for every family; without batch norm, in float64."""
+    """Lightning's ``strategy="ddp"`` on two CPU processes, per family; no batch norm, float64."""
     script = [str(ROOT / "tests" / "helpers" / "own_trainer.py"), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     torchrun = [

@@ -1,4 +1,4 @@
-"""The Python blocks of README and docs, and the notebooks of examples/, run as written, with tiny budgets."""
+"""The Python blocks of README and docs and the notebooks run as written, on tiny budgets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ SMALLER = {
     "IMAGES = 40_000": "IMAGES = 128",
     "IMAGES = 60_000": "IMAGES = 128",
     "STEPS = 600": "STEPS = 2",
-    "torch.rand(256, 1, 28, 28), torch.arange(256)": "torch.rand(120, 1, 28, 28), torch.arange(120)",
+    "torch.rand(256, 1, 28, 28), torch.arange(256)": (
+        "torch.rand(120, 1, 28, 28), torch.arange(120)"
+    ),
     '"model.width=16"': '"model.width=8"',
 }
 TINY = [
@@ -48,7 +50,7 @@ TINY = [
 
 
 def make_smaller(code: str) -> str:
-    """Cut the budgets, and keep a training from looking for data or trackers outside of the test."""
+    """Cut the budgets, and keep a training away from data and trackers outside of the test."""
     for usual, small in SMALLER.items():
         code = code.replace(usual, small)
     anywhere = [override for override in TINY if not override.startswith(("run.", "data."))]
@@ -120,7 +122,8 @@ def test_dragan_of_the_extending_page_trains_by_name(tmp_path: Path) -> None:
         f"{own_trainer.replace('max_steps=100', 'max_steps=2')}\n"
         f"{one_sided}\n"
         "DRAGAN.penalty = penalty\n"
-        "lightning.Trainer(max_steps=2, precision='bf16-mixed').fit(model, DataLoader(my_dataset, 32))\n",
+        "lightning.Trainer(max_steps=2, precision='bf16-mixed')"
+        ".fit(model, DataLoader(my_dataset, 32))\n",
         tmp_path,
     )
 

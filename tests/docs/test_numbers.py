@@ -1,4 +1,4 @@
-"""The numbers in the documentation: unchanged unless measured again, and equal to the committed results."""
+"""The numbers in the documentation equal the committed results and change only on purpose."""
 
 from __future__ import annotations
 
@@ -156,9 +156,10 @@ def read_results(study: str, arm: str, score: str) -> list[float]:
 
 
 def assert_is_rounded(text: str, values: list[float]) -> None:
-    """Check that a text such as '3.33 ± 0.56' gives mean and standard deviation in its own precision.
+    """Check that a text such as '3.33 ± 0.56' gives mean and deviation in its own precision.
 
-    Some numbers were rounded twice, first on the page of their study, so the last digit may be off by one.
+    Some numbers were rounded twice, first on the page of their study, so the last digit may be off
+    by one.
     """
     statistics = [mean(values), stdev(values)]
     printed = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
@@ -173,7 +174,10 @@ def assert_is_rounded(text: str, values: list[float]) -> None:
 
 @pytest.mark.parametrize("page", SCRIPT["list_pages"]())
 def test_tables_of_page_have_recorded_numbers(page: str) -> None:
-    """A number in a table changed. If it was measured again, run scripts/record_numbers.py and review the diff."""
+    """A number in a table changed.
+
+    If it was measured again, run scripts/record_numbers.py and review the diff.
+    """
     recorded = [
         {"header": table["header"], "rows": table["rows"]} for table in RECORD.get(page, [])
     ]

@@ -1,4 +1,4 @@
-"""The documentation site builds without a warning and needs no network; links and file names in the prose exist."""
+"""The documentation builds without warnings and needs no network; its links and files exist."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_study_on_paper_is_whole(site: Path) -> None:
 
 @pytest.mark.slow
 def test_site_builds_strictly_and_offline(site: Path) -> None:
-    """Sphinx reports no warning, such as a broken link, and no page loads anything from another server."""
+    """Sphinx reports no warning, such as a broken link, and no page loads from another server."""
     pages = {
         path.relative_to(site).as_posix(): path.read_text(encoding="utf-8")
         for path in site.rglob("*.html")

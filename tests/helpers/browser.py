@@ -12,14 +12,18 @@ CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update",
+             "--disable-sync"]  # fmt: skip
 
-# Numbers that are broken over two lines, in print media; and the right edges of tables, lines of code and charts.
+# Numbers that are broken over two lines, in print media; and the right edges of tables, lines of
+# code and charts.
 BROKEN_NUMBERS = """() => {
-    const broken = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), range = document.createRange();
+    const broken = [], range = document.createRange();
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const numbers = /(?<![\\w.])-?\\d[\\d.,]*(e-?\\d+)?(?![\\w])/g;
     for (let node = texts.nextNode(); node; node = texts.nextNode()) {
-        for (const { 0: number, index } of node.textContent.matchAll(/(?<![\\w.])-?\\d[\\d.,]*(e-?\\d+)?(?![\\w])/g)) {
+        for (const { 0: number, index } of node.textContent.matchAll(numbers)) {
             range.setStart(node, index);
             range.setEnd(node, index + number.length);
             const lines = new Set([...range.getClientRects()].map(({ top }) => Math.round(top)));
@@ -28,7 +32,9 @@ BROKEN_NUMBERS = """() => {
     }
     return broken;
 }"""
-RIGHT_EDGE = """() => Math.max(...[...document.querySelectorAll("table, td, th, pre code, svg, img, dd, p")].map((each) => {
+RIGHT_EDGE = """() => Math.max(...[
+    ...document.querySelectorAll("table, td, th, pre code, svg, img, dd, p"),
+].map((each) => {
     const range = document.createRange();
     range.selectNodeContents(each);
     return Math.max(each.getBoundingClientRect().right, range.getBoundingClientRect().right);
@@ -56,7 +62,7 @@ def find_violations(page: Any, selector: str | None = None) -> list[str]:
 
 
 def find_paper_faults(page: Any) -> list[str]:
-    """Show a page as on A4 paper; list its broken numbers, and whether something leaves the paper."""
+    """Show a page as on A4 paper; list its broken numbers, and whether content is cut off."""
     page.set_viewport_size({"width": PAPER_WIDTH, "height": 1000})
     page.emulate_media(media="print")
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")

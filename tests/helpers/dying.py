@@ -1,4 +1,4 @@
-"""``gan-lab`` without final scores, one of whose processes may be killed in its first start: what a launcher runs.
+"""``gan-lab`` as a launcher runs it, without final scores; a rank may die in its first start.
 
 ``DYING="RANK COUNT" python -m tests.helpers.dying WORD...``: of that rank, in its COUNT-th step.
 """

@@ -1,7 +1,8 @@
 """A GPU on a machine without one: its tensors have shapes, types and a device, but no values.
 
-What mixes devices raises as it would on a real one; what makes the host wait for the device is counted. It is
-registered as a backend of this process, which is why ``rehearse`` is called in a process of its own.
+What mixes devices raises as it would on a real one; what makes the host wait for the device is
+counted. It is registered as a backend of this process, which is why ``rehearse`` is called in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ UNKNOWN_SIZE = (
     "unique",
     "bincount",
 )  # the host must ask how large they are
-# of which CUDA adds up parts in another order each time: torch.use_deterministic_algorithms lists them
+# of which CUDA adds up parts in another order each time: torch.use_deterministic_algorithms lists
+# them
 IN_ANY_ORDER = (
-    "reflection_pad", "replication_pad", "upsample_linear", "upsample_bilinear", "upsample_bicubic", "upsample_trilinear",
-    "adaptive_avg_pool", "adaptive_max_pool", "fractional_max_pool", "max_pool3d", "avg_pool3d", "max_unpool", "grid_sampler",
-    "scatter_add", "scatter_reduce", "index_add", "index_reduce", "put", "histc", "cumsum", "kthvalue", "median", "nll_loss2d",
-    "ctc_loss", "embedding_bag",
+    "reflection_pad", "replication_pad", "upsample_linear", "upsample_bilinear", "upsample_bicubic",
+    "upsample_trilinear", "adaptive_avg_pool", "adaptive_max_pool", "fractional_max_pool",
+    "max_pool3d", "avg_pool3d", "max_unpool", "grid_sampler",
+    "scatter_add", "scatter_reduce", "index_add", "index_reduce", "put", "histc", "cumsum",
+    "kthvalue", "median", "nll_loss2d", "ctc_loss", "embedding_bag",
 )  # fmt: skip
 
 
@@ -63,7 +66,10 @@ class Module(backend_registration._DummyBackendModule):
 
 
 class Waits(TorchDispatchMode):
-    """Counts what the host waits for: scalars that are read, copies to the host; sizes that depend on values are errors."""
+    """Counts synchronizations: scalars that are read, and copies to the host.
+
+    Sizes that depend on values are errors.
+    """
 
     def __init__(self, fake: FakeTensorMode) -> None:
         super().__init__()
@@ -103,7 +109,10 @@ def _by_mask(indices: Any) -> bool:
 
 @contextmanager
 def fake_gpu() -> Iterator[Waits]:
-    """Inside, ``.to(DEVICE)`` gives tensors without values; what was waited for, and what is added up in any order."""
+    """Make ``.to(DEVICE)`` give tensors without values.
+
+    Records synchronizations, and operations that add up in any order.
+    """
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     waits = Waits(fake)
 
@@ -136,7 +145,7 @@ def fake_gpu() -> Iterator[Waits]:
 
 
 def rehearse(every: dict[str, tuple[str, list[str]]], root: Path, out: Path) -> None:
-    """What happens on the device, by family, of experiments and their words: written to ``out`` as JSON."""
+    """Write what happens on the device, by family, of experiments with overrides, to ``out``."""
     # before the first gradient is computed, for which torch counts the kinds of device
     backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Module())
     found: dict[str, Any] = {}

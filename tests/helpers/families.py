@@ -1,4 +1,4 @@
-"""Every family with an experiment of its own and settings that are small enough for a test; found, not listed."""
+"""Every family with its experiment and settings that are small enough for a test."""
 
 from __future__ import annotations
 
@@ -56,15 +56,22 @@ def degraded(family: str) -> list[str]:
 
 
 def image_by_image(family: str, **values: object) -> list[str]:
-    """Words with which a network sees each image alone: no norm, no dropout, groups of one; and other ``values``."""
+    """Overrides that make a network see each image alone.
+
+    No norm, no dropout, groups of one; and other ``values``.
+    """
     return model_words(family, **{"norm": "none", "dropout": 0, "group": 1, **values})
 
 
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
-    """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar; translators read their gray."""
+    """Overrides for a quick run on digits: narrow networks, batches of 16, no tracker, no bar.
+
+    Translators read the gray image.
+    """
     made = loading.family_class(family)
-    words = ["data.batch_size=16", "log.progress_bar=false", "log.wandb=off", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true", f"run.root={root}",
-             f"data.root={data_root}", "data.source=sample"]  # fmt: skip
+    words = ["data.batch_size=16", "log.progress_bar=false", "log.wandb=off",
+             "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true",
+             f"run.root={root}", f"data.root={data_root}", "data.source=sample"]  # fmt: skip
     words += ["data.name=mnist", "data.size=28"]
     words += ["data.degradation=gray"] if made.image_to_image else []
     return [*words, *model_words(family, **SMALL), *more]

@@ -1,4 +1,4 @@
-"""Run folders as a training leaves them, without one: the weights are those of the start, thrown about a little."""
+"""Run folders as a training leaves them, without one: initial weights with a little noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def averaged(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def run_folder(family: str, root: Path, data_root: Path, *words: str) -> Path:
-    """The folder of a run of this family on digits, with ``best.ckpt`` and ``last.ckpt``, which differ."""
+    """The folder of a family's run on digits, whose ``best.ckpt`` and ``last.ckpt`` differ."""
     loaded = loading.load(experiment_of(family), small(family, root, data_root, *words))
     data = datasets.load(loaded.config.data, loaded.config.run.seed)
     made, folder = build_family(loaded.config, data), root / family

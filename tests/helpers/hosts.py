@@ -24,11 +24,19 @@ ARCHIVE = zipped(a__b=CONTENT, top=b"x")
 
 
 class Host:
-    """Serves ``files``; the first ``breaks`` answers end after a third, and ``ranges`` says whether it continues."""
+    """Serves ``files``.
+
+    The first ``breaks`` answers end after a third; ``ranges``: whether the server resumes.
+    """
 
     def __init__(self) -> None:
-        self.files = {"/set.zip": ARCHIVE, "/page.zip": b"\n<!DOCTYPE html><html>Too many users</html>",
-                      "/list.txt": b"1\nSmiling\na.jpg 1\n", "/other.zip": b"no zip", "/empty.txt": b""}  # fmt: skip
+        self.files = {
+            "/set.zip": ARCHIVE,
+            "/page.zip": b"\n<!DOCTYPE html><html>Too many users</html>",
+            "/list.txt": b"1\nSmiling\na.jpg 1\n",
+            "/other.zip": b"no zip",
+            "/empty.txt": b"",
+        }
         self.breaks, self.ranges, self.silent = 0, True, False
         self.requests: list[tuple[str, str | None]] = []
         host = self

@@ -11,12 +11,12 @@ NASTY = (
     "{a}", "[a]", "{a: b}", "[a", "a]", "}", "${x}", "${oc.env:HOME}", "$HOME", "$(ls)", "`ls`",
     "???", "?", "a: b", "a:b", ": a", "#x", "a #b", "&a", "&a b", "*a", "!a", "!!int 3", "%a", "@a",
     "|", ">", "- a", "-", "--help", "-n", "...", "---", ".hidden", "a,b", ",", "a;b", "a|b", "a&b",
-    "a\\b", "\\n", "C:\\x", "'", '"', "it's", "'a'", '"a"', "a'b\"c", "a=b", "key=value", "<b>&amp;",
-    "a b", "a  b", "a\tb", "*", "~user", "a.", "CON",
+    "a\\b", "\\n", "C:\\x", "'", '"', "it's", "'a'", '"a"', "a'b\"c", "a=b", "key=value",
+    "<b>&amp;", "a b", "a  b", "a\tb", "*", "~user", "a.", "CON",
     # Unicode: emoji, right to left, combining characters, width zero, not in the BMP
     "🦊", "👩‍🚀", "שלום", "مرحبا", "e\N{COMBINING ACUTE ACCENT}", "é", "naïve", "日本語", "ß",
-    "\N{ZERO WIDTH SPACE}", "a\N{RIGHT-TO-LEFT OVERRIDE}b", "\N{NO-BREAK SPACE}", "\N{MATHEMATICAL FRAKTUR CAPITAL G}",
-    "\N{ZERO WIDTH NO-BREAK SPACE}a",
+    "\N{ZERO WIDTH SPACE}", "a\N{RIGHT-TO-LEFT OVERRIDE}b", "\N{NO-BREAK SPACE}",
+    "\N{MATHEMATICAL FRAKTUR CAPITAL G}", "\N{ZERO WIDTH NO-BREAK SPACE}a",
     # long
     "x" * 200, "é" * 120,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The two pairs of networks that judge by projection, small and in float64, and what their tests share."""
+"""The two pairs of networks with projection, small and in float64, and shared helpers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def resnet_discriminator(**arguments: Any) -> ResNetDiscriminator:
 
 
 def wake(network: nn.Module) -> None:
-    """Weights as after some training: no block is the identity and no class like another any more."""
+    """Weights as after some training: no block is the identity, and all classes differ."""
     torch.manual_seed(1)
     for weight in network.parameters():
         weight.data += 0.1 * torch.randn_like(weight)

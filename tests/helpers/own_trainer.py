@@ -1,4 +1,4 @@
-"""Families in a user's own Trainer: small models, data for each; as a script, training of all on one or two processes."""
+"""Families in a user's Trainer: small models and data; as a script, train all on 1 or 2 ranks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def train_all(folder: Path, world: int) -> None:
         torch.manual_seed(0)
         model = make(family, norm="none", critic_norm="none", dropout=0.0, group=1)
         data = batches_of(family, 48)
-        # as in the lab's loop: rank r sees the r-th part of each batch (Lightning would shuffle and deal out one by one)
+        # as in the lab's loop: rank r sees the r-th part of each batch (Lightning would shuffle and
+        # deal out one by one)
         rank, share = int(os.environ.get("RANK", "0")), 16 // world
         rows = [start + rank * share + i for start in range(0, 48, 16) for i in range(share)]
         loader = DataLoader(data, batch_size=share, sampler=rows)

@@ -60,8 +60,9 @@ def every_mode(folder: Path) -> int:
     """Write an image of every mode and fault that can be read; their number."""
     folder.mkdir(parents=True, exist_ok=True)
     picture = noise()
-    for mode, ending in {"RGB": "jpg", "L": "png", "LA": "png", "P": "gif", "RGBA": "png", "CMYK": "jpg", "1": "png",
-                         "YCbCr": "jpg", "LAB": "tiff"}.items():  # fmt: skip
+    for mode, ending in {"RGB": "jpg", "L": "png", "LA": "png", "P": "gif", "RGBA": "png",
+                         "CMYK": "jpg", "1": "png", "YCbCr": "jpg",
+                         "LAB": "tiff"}.items():  # fmt: skip
         picture.convert(mode).save(folder / f"{mode}.{ending}")
     picture.convert("P").save(folder / "transparent palette.png", transparency=3)
     levels = np.asarray(picture.convert("L"))
@@ -91,7 +92,9 @@ def every_fault(folder: Path) -> dict[str, str]:
     (folder / "bomb.png").write_bytes(black(20_000, 9_000))
     (folder / "large.png").write_bytes(black(10_000, 9_000))  # of which Pillow warns only
     return {
-        "truncated.jpg": "image file is truncated", "empty.png": "the file is empty",
-        "page.png": "a web page, not an image", "bomb.png": "more than 178,956,970 pixels: downscale it",
+        "truncated.jpg": "image file is truncated",
+        "empty.png": "the file is empty",
+        "page.png": "a web page, not an image",
+        "bomb.png": "more than 178,956,970 pixels: downscale it",
         "large.png": "10000 x 9000 is more than 89,478,485 pixels",
-    }  # fmt: skip
+    }

@@ -1,7 +1,8 @@
-"""Trainings in processes of their own, forked from a server that has everything imported, so that a start costs little.
+"""Trainings in processes, forked from a server with all imports, so that starts are fast.
 
-Their scores at the end are left out, which take longer than they do. A training can be killed from within, with
-SIGKILL, at an instant that is named: ``Kill("evaluation", 2)`` is in the middle of its second evaluation.
+Their scores at the end are left out, which take longer than they do. A training can be killed from
+within, with SIGKILL, at an instant that is named: ``Kill("evaluation", 2)`` is in the middle of its
+second evaluation.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ CONTEXT.set_forkserver_preload(
 class Kill:
     """A signal to oneself, at the count-th time that the process is in this place."""
 
-    place: str  # step, evaluation, writing (the checkpoint half written), renaming, row (of metrics.csv)
+    # step, evaluation, writing (the checkpoint half written), renaming, row (of metrics.csv)
+    place: str
     count: int
     number: int = signal.SIGKILL
 
@@ -177,7 +179,7 @@ def leave_scores_out() -> None:
 
 
 def record_draws(draws: list[tuple[str, int, torch.Tensor]]) -> None:
-    """Note everything normal that this process draws for a step, as (purpose, iteration, values)."""
+    """Record all normal samples of this process in a step, as (purpose, iteration, values)."""
     from gan_lab.seeding import Stream
 
     real = Stream.normal
@@ -235,7 +237,7 @@ def _run_words(main: Callable[[], None], words: Sequence[str]) -> NoReturn:
 
 
 def start_command(words: Sequence[str], log: Path) -> Any:
-    """``gan-lab`` with these arguments, whose trainings are forked as it is; ``join`` it and read its ``exitcode``."""
+    """Start ``gan-lab``; its trainings are forked too. ``join`` it and read its ``exitcode``."""
     process = CONTEXT.Process(target=_run_command, args=(words, log))
     process.start()
     return process
@@ -262,7 +264,7 @@ def start_code(code: str, folder: Path, log: Path) -> Any:
 
 
 def environments(world: int, by: str = "torchrun") -> list[dict[str, str]]:
-    """The environment that a launcher gives to each of the processes that it starts on this machine."""
+    """The environment that a launcher gives each of the processes that it starts here."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -292,7 +294,7 @@ def environments(world: int, by: str = "torchrun") -> list[dict[str, str]]:
 
 
 def ended(every: Sequence[Any], seconds: float = 240) -> list[int | None]:
-    """The exit codes of processes, once all have ended; none of one that had not by then, and is ended now."""
+    """The exit codes of processes, after all have ended; None for those that had to be killed."""
     end = time.monotonic() + seconds
     for process in every:
         process.join(max(0.0, end - time.monotonic()))
@@ -305,10 +307,15 @@ def ended(every: Sequence[Any], seconds: float = 240) -> list[int | None]:
 
 
 def together(
-    experiment: str, words: Sequence[str], log: Path, kills: dict[int, Kill] | None = None, by: str = "torchrun",
-    noted: dict[str, str] | None = None, world: int = 2,
-) -> list[int | None]:  # fmt: skip
-    """Train in several processes over gloo; the exit codes in the order of the ranks. ``kills``: of which rank."""
+    experiment: str,
+    words: Sequence[str],
+    log: Path,
+    kills: dict[int, Kill] | None = None,
+    by: str = "torchrun",
+    noted: dict[str, str] | None = None,
+    world: int = 2,
+) -> list[int | None]:
+    """Train in several processes over gloo; return exit codes by rank. ``kills`` is by rank."""
     every = [start(experiment, words, log, (kills or {}).get(rank), environment | (noted or {}))
              for rank, environment in enumerate(environments(world, by))]  # fmt: skip
     return ended(every)
@@ -317,10 +324,10 @@ def together(
 def one_after_the_other(
     trainings: Sequence[tuple[str, Sequence[str]]], log: Path
 ) -> list[dict[str, Any]]:
-    """Train in two processes, without scores and looks at the diversity, which cost more than the steps.
+    """Train in two processes, without scores and diversity, which cost more than the steps.
 
-    Of each process and training: its iteration, the number of processes, the last row, and its weights. Raises
-    AssertionError if one of them failed.
+    Of each process and training: its iteration, the number of processes, the last row, and its
+    weights. Raises AssertionError if one of them failed.
     """
     every = [
         CONTEXT.Process(target=_one_after_the_other, args=(trainings, environment, log))
@@ -342,7 +349,10 @@ def train(
     scored: bool = False,
     environment: dict[str, str] | None = None,
 ) -> int:
-    """Train to the end, in ``world`` processes over gloo; the exit code of the first that failed. ``scored``: at the end too."""
+    """Train to the end in ``world`` processes over gloo; return the first exit code that is not 0.
+
+    ``scored``: with the final scores.
+    """
     noted = ({"RECORD_DRAWS": draws} if draws else {}) | ({"SCORED": "1"} if scored else {})
     noted |= environment or {}
     if world == 1:

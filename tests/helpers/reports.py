@@ -1,4 +1,4 @@
-"""Run folders for the tests of the reports, written by hand: what a training of 256 images leaves, without one."""
+"""Hand-written run folders for the tests of reports, as after training on 256 images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tests.helpers.pictures import flat
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 SEEN = (0, 64, 128, 192, 256)
-PROTOCOL = {"extractor": "digits", "weights_sha256": "90be", "reals": 100, "fakes": 100, "data": "mnist-sample",
-            "fingerprint": "e2d7", "split": "test", "chosen_on": "validation", "floor": 0.25, "weights": "ema best, iteration 8", "seed": 0,
+PROTOCOL = {"extractor": "digits", "weights_sha256": "90be", "reals": 100, "fakes": 100,
+            "data": "mnist-sample", "fingerprint": "e2d7", "split": "test",
+            "chosen_on": "validation", "floor": 0.25, "weights": "ema best, iteration 8", "seed": 0,
             "versions": {"torch": "2"}}  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def entry(value: float, **more: Any) -> dict[str, Any]:
 def written_run(
     folder: Path, *words: str, experiment: str = "cgan", distance: float = 2.0, ended: bool = True
 ) -> Path:
-    """A run of 16 iterations of 16 images; the best was the 8th, and ``fd_digits`` of it is the distance."""
+    """A run of 16 iterations of 16 images; the best was the 8th, with ``fd_digits=distance``."""
     loaded = loading.load(experiment, ["data.batch_size=16", "run.images=256", *words])
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(plain_yaml.write(to_dict(loaded.config)))
@@ -46,10 +47,22 @@ def written_run(
     timing = "iteration,images,unix_time,images_per_s\n1,16,1000,16.0\n16,256,9000,40.0\n"
     (folder / "timing.csv").write_text(timing)
     if ended:
-        state = {"experiment": experiment, "run_id": folder.name, "iteration": 16, "images": 256, "headline": "fd_digits",
-                 "data": "some digits", "validation_floors": {"fd_digits": 0.25}, "best_iteration": 8, "health": [],
-                 "peak_memory_mb": 1234, "scores": {"best": {"fd_digits": entry(distance),
-                 "kd_digits": entry(0.25, spread=0.125)}, "last": {"fd_digits": entry(1.5 * distance)},
-                 "raw": {"fd_digits": entry(1.25 * distance)}}}  # fmt: skip
+        state = {
+            "experiment": experiment,
+            "run_id": folder.name,
+            "iteration": 16,
+            "images": 256,
+            "headline": "fd_digits",
+            "data": "some digits",
+            "validation_floors": {"fd_digits": 0.25},
+            "best_iteration": 8,
+            "health": [],
+            "peak_memory_mb": 1234,
+            "scores": {
+                "best": {"fd_digits": entry(distance), "kd_digits": entry(0.25, spread=0.125)},
+                "last": {"fd_digits": entry(1.5 * distance)},
+                "raw": {"fd_digits": entry(1.25 * distance)},
+            },
+        }
         (folder / "summary.json").write_text(json.dumps(state))
     return folder

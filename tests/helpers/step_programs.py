@@ -1,7 +1,7 @@
-"""CUDA graphs without a GPU: the operations of a step are recorded, and repeated on the same tensors.
+"""CUDA graphs without a GPU: a step's operations are recorded and repeated on its tensors.
 
-Like a CUDA graph, a replay calls no Python of the step: what the step computed on the host, or drew,
-is in it as it was at the capture.
+Like a CUDA graph, a replay calls no Python of the step: what the step computed on the host, or
+drew, is in it as it was at the capture.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Recording(TorchDispatchMode):
                         old.copy_(new)
 
     def describe(self) -> list[str]:
-        """Describe each operation by its name, the shapes of its tensors and all other arguments."""
+        """Describe each operation by its name, shapes of tensors and other arguments."""
         lines = []
         for func, args, kwargs, _ in self.operations:
             leaves, _ = tree_flatten((args, kwargs))

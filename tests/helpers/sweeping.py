@@ -1,4 +1,4 @@
-"""Workers of a sweep as processes, with a stand-in for the training that takes no time, and a PostgreSQL server for the tests."""
+"""Sweep workers as processes, a stand-in for the training, and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ import yaml
 
 from tests.helpers.processes import CONTEXT
 
-# Writes three evaluations with score (x - 3)² + 1 / evaluation; SIGTERM ends it between two rows; resumes where it was.
-# Each start notes itself and its parent; "hang" waits in the middle of the first start; "fail" and "die" do what they say.
+# Writes three evaluations with score (x - 3)² + 1 / evaluation; SIGTERM ends it between two rows;
+# resumes where it was. Each start notes itself and its parent; "hang" waits in the middle of the
+# first start; "fail" and "die" do what they say.
 TRIAL = """
 import os, signal, sys, time
 ended = []
@@ -43,7 +44,8 @@ for evaluation in range(done + 1, 4):
         open(table, "w").write("iteration,images,loss,score\\n")
     with open(table, "a") as file:
         file.write(f"{evaluation},{evaluation * 64},0.5,{(x - 3) ** 2 + 1 / evaluation}\\n")
-    deadline = time.time() + (30 if first and words.get("hang") in (str(slot), "all") else float(words.get("nap", 0.02)))
+    hangs = first and words.get("hang") in (str(slot), "all")
+    deadline = time.time() + (30 if hangs else float(words.get("nap", 0.02)))
     while time.time() < deadline and not ended:
         time.sleep(0.005)
     if ended:
@@ -109,7 +111,7 @@ def worker(
     words: Sequence[str] = (),
     trained: bool = False,
 ) -> Any:
-    """A worker that has been started. With ``trained`` its trials are trainings, forked from it instead of started again."""
+    """A worker that has been started. With ``trained`` its trials are trainings, forked from it."""
     folder.mkdir(parents=True, exist_ok=True)
     url = url or f"sqlite:///{folder / 'trials.db'}"
     process = CONTEXT.Process(
@@ -136,7 +138,7 @@ class Forked:
 
 
 def forked(command: Sequence[str], log: Path, environment: Any = None) -> Forked:
-    """What ``process.start`` does with ``python -m gan_lab train ...``, without the seconds of a fresh interpreter."""
+    """Stands for ``process.start`` of ``python -m gan_lab train ...``, without a new Python."""
     from gan_lab.utils import process
 
     assert list(command[:3]) == ["/usr/bin/env", sys.executable, "-m"], command
@@ -182,12 +184,12 @@ def starts(folder: Path) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # PostgreSQL
 
 
 def postgres_binaries() -> Path | None:
-    """The folder of ``initdb`` and ``postgres``, which Debian keeps off the path; None if it is not installed."""
+    """The folder of ``initdb`` and ``postgres``, off the path on Debian; None if missing."""
     on_path = shutil.which("initdb")
     found = [Path(on_path).parent] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return found[-1] if found and (found[-1] / "postgres").exists() else None
@@ -195,7 +197,10 @@ def postgres_binaries() -> Path | None:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """A server on a loopback port, as another user if this is root, which PostgreSQL refuses; yields its address."""
+    """Yield the address of a server on a loopback port.
+
+    PostgreSQL refuses to run as root, so root starts it as another user.
+    """
     binaries = postgres_binaries()
     assert binaries
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []

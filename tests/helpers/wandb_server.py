@@ -13,7 +13,7 @@ from tests.helpers.loopback import listening
 
 
 class Server:
-    """A server that hands out trials with the given values, for one sweep after the other, and then the command to exit."""
+    """A server that hands out trials with the given values, sweep by sweep, then says exit."""
 
     def __init__(self, sweeps: Sequence[Sequence[Mapping[str, Any]]]) -> None:
         self.trials = [list(trials) for trials in sweeps]
@@ -29,8 +29,9 @@ class Server:
         self.operations.append(name)
         place = {"name": "gan-lab", "entity": {"name": "me"}}
         if "viewer" in query:
-            return {"viewer": {"id": "1", "entity": "me", "username": "me", "name": "me", "flags": "{}", "email": "me@localhost",
-                               "admin": False, "teams": {"edges": []}}}  # fmt: skip
+            return {"viewer": {"id": "1", "entity": "me", "username": "me", "name": "me",
+                               "flags": "{}", "email": "me@localhost", "admin": False,
+                               "teams": {"edges": []}}}  # fmt: skip
         if "upsertSweep" in query:
             self.configs.append(variables["config"])
             return {
@@ -48,8 +49,9 @@ class Server:
         if "sweep(" in query:
             config = self.configs[int(variables["sweep"].removeprefix("sweep"))]
             return {"project": {"sweep": {
-                "id": "1", "name": variables["sweep"], "method": "random", "state": "RUNNING", "description": None, "config": config,
-                "createdAt": "2026-01-01T00:00:00", "heartbeatAt": None, "updatedAt": None, "earlyStopJobRunning": False,
+                "id": "1", "name": variables["sweep"], "method": "random", "state": "RUNNING",
+                "description": None, "config": config, "createdAt": "2026-01-01T00:00:00",
+                "heartbeatAt": None, "updatedAt": None, "earlyStopJobRunning": False,
                 "bestLoss": None, "controller": None, "scheduler": None, "runs": {"edges": []},
             }}}  # fmt: skip
         self.unknown.append(name)

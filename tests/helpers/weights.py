@@ -27,8 +27,9 @@ def dinov2_weights(grid: int = 37) -> dict[str, Tensor]:
         "patch_embed.proj.bias": drawn(WIDTH),
     }
     for layer in range(LAYERS):
-        parts = {"norm1": (WIDTH,), "attn.qkv": (3 * WIDTH, WIDTH), "attn.proj": (WIDTH, WIDTH), "norm2": (WIDTH,),
-                 "mlp.fc1": (4 * WIDTH, WIDTH), "mlp.fc2": (WIDTH, 4 * WIDTH)}  # fmt: skip
+        parts = {"norm1": (WIDTH,), "attn.qkv": (3 * WIDTH, WIDTH), "attn.proj": (WIDTH, WIDTH),
+                 "norm2": (WIDTH,), "mlp.fc1": (4 * WIDTH, WIDTH),
+                 "mlp.fc2": (WIDTH, 4 * WIDTH)}  # fmt: skip
         for name, shape in parts.items():
             weights[f"blocks.{layer}.{name}.weight"] = drawn(*shape) + (1 if len(shape) == 1 else 0)
             weights[f"blocks.{layer}.{name}.bias"] = drawn(shape[0])
@@ -38,7 +39,7 @@ def dinov2_weights(grid: int = 37) -> dict[str, Tensor]:
 
 
 class _Clip(nn.Module):
-    """What of a CLIP is read: the weights of the picture side, and the width of the text's projection."""
+    """The weights that are read of a CLIP: the image encoder, and the text projection's width."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A batch that goes through the networks in micro-batches moves the weights as one that goes through at once."""
+"""A batch in micro-batches moves the weights like the full batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def trained(
 
 @every_family
 def test_parts_of_a_batch_are_the_whole_batch(family: str, tmp_path: Path, data_root: Path) -> None:
-    """In float64, without what looks at a batch as a whole: the same updates, log and image pools, spectral norm too."""
+    """In float64, without batch statistics: the same updates, log, image pools, spectral norm."""
     name = experiment_of(family)
     words = [*small(family, tmp_path, data_root, *WORDS), "data.flip=true", "data.jitter=2"]
     words += [*image_by_image(family, n_critic=2, pool_size=8), *augmented(family)]
@@ -69,7 +69,8 @@ def test_four_parts_keep_a_third_for_the_backward_at_most(tmp_path: Path, data_r
     for parts in (1, 4):
         held = Held()
         with torch.autograd.graph.saved_tensors_hooks(held.pack, Packed.unpack):
-            trained("dcgan", tmp_path / f"{parts}", [*small("gan", tmp_path, data_root, *WORDS), "run.images=32",
+            trained("dcgan", tmp_path / f"{parts}",
+                    [*small("gan", tmp_path, data_root, *WORDS), "run.images=32",
                                                      f"run.micro_batches={parts}"])  # fmt: skip
         assert held.now == 0
         peaks.append(held.peak)
@@ -105,6 +106,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, data_root: Pa
     words = small("gan", tmp_path, data_root, "run.micro_batches=3")
     with pytest.raises(
         ValueError,
-        match=r"data\.batch_size=16 .* divisible by the 3 micro-batches \(run\.micro_batches\) of the 1 ranks",
+        match=r"data\.batch_size=16 .* divisible by the 3 micro-batches \(run\.micro_batches\) "
+        r"of the 1 ranks",
     ):
         builder.build(*builder.load_data(loading.load("gan", words).config), RunFolder(tmp_path))

@@ -38,7 +38,7 @@ def overrides(root: Path, *more: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_data_set_from_python_has_what_a_shipped_one_has(tmp_path: Path) -> None:
-    """Split, scores, page, sample; resumed by the same call; another data set under the same name is refused."""
+    """Split, scores, page, sample; the same call resumes; other data with the name are refused."""
     data = (PIXELS, LABELS)
     run = gan_lab.train("sngan", data=data, overrides=overrides(tmp_path, "run.id=mine"))
     assert run.path == tmp_path / "sngan" / "mine"
@@ -125,7 +125,8 @@ def test_public_names_exist_and_are_imported_lazily() -> None:
     """In a fresh interpreter ``import gan_lab`` loads no torch; every name of ``dir`` resolves."""
     code = (
         "import sys, gan_lab\n"
-        "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules), 'import gan_lab is not lazy'\n"
+        "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules), 'import gan_lab is not "
+        "lazy'\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=240

@@ -232,8 +232,9 @@ def summaries(
     root: Path, rows: dict[str, list[dict[str, float]]], reals: int = 1000, **more: Any
 ) -> list[tuple[str, list[Run]]]:
     """Rows of finished runs with these scores, one dictionary for each seed."""
-    protocol = {"extractor": "digits", "reals": reals, "fakes": reals, "data": "mnist-sample", "fingerprint": "f",
-                "split": "held out", "weights": "ema best, iteration 7", **more}  # fmt: skip
+    protocol = {"extractor": "digits", "reals": reals, "fakes": reals, "data": "mnist-sample",
+                "fingerprint": "f", "split": "held out", "weights": "ema best, iteration 7",
+                **more}  # fmt: skip
     made = []
     for row, seeds in rows.items():
         folders = [root / f"{row}{seed}" for seed in range(len(seeds))]
@@ -279,10 +280,18 @@ def test_table_has_best_row_on_top_with_mean_and_spread(tmp_path: Path) -> None:
 
 
 def test_table_marks_best_and_ends_with_scores_of_real_images(tmp_path: Path) -> None:
-    rows = summaries(tmp_path / "1", {"given": [{"fd_digits": 1.0 + i / 10} for i in range(3)]}, floor=0.25,
-                     floor_classes=REQUESTED)  # fmt: skip
-    rows += summaries(tmp_path / "2", {"free": [{"fd_digits": 9.0 + i / 10} for i in range(3)]}, floor=0.38,
-                      floor_classes="at random")  # fmt: skip
+    rows = summaries(
+        tmp_path / "1",
+        {"given": [{"fd_digits": 1.0 + i / 10} for i in range(3)]},
+        floor=0.25,
+        floor_classes=REQUESTED,
+    )
+    rows += summaries(
+        tmp_path / "2",
+        {"free": [{"fd_digits": 9.0 + i / 10} for i in range(3)]},
+        floor=0.38,
+        floor_classes="at random",
+    )
     drawn = cells(benchmark.render(benchmark.Table(scores=["fd_digits"]), rows))
     assert [row[:2] for row in drawn[2:]] == [
         ["`given`", "**1.1 ± 0.1**"], ["`free`", "9.1 ± 0.1"],

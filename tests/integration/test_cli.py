@@ -94,9 +94,13 @@ def answer(
     ],
 )
 def test_bad_words_are_answered_in_one_line(
-    words: list[str], expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path, data_root: Path,
-) -> None:  # fmt: skip
+    words: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    data_root: Path,
+) -> None:
     common = [f"run.root={tmp_path}", "log.wandb=off", "log.progress_bar=false"]
     common += (
         [] if any(word.startswith("data.root") for word in words) else [f"data.root={data_root}"]
@@ -191,8 +195,8 @@ def test_a_finished_run_says_so_and_names_the_ways_on(
     said = capsys.readouterr().out
     assert not ended.value.code
     assert (
-        "is already finished (160 images). Train longer: run.images=...; second run: run.id=...; start over: run.overwrite=true"
-        in said
+        "is already finished (160 images). Train longer: run.images=...; second run: run.id=...; "
+        "start over: run.overwrite=true" in said
     )
     assert "label_accuracy" in said
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
@@ -267,7 +271,8 @@ def test_a_signal_ends_the_training_with_a_checkpoint(
     wait_for(
         lambda: (folder / "metrics.csv").exists() and (folder / "metrics.csv").stat().st_size > 0
     )
-    # a slow machine has the first one, which comes after two seconds, and no other before the signal's
+    # a slow machine has the first one, which comes after two seconds, and no other before the
+    # signal's
     before = latest_checkpoint(folder)
     os.kill(process.pid, number)
     process.join(30)
@@ -289,7 +294,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The device that is always full, /dev/full, stands for the disk from the second checkpoint on."""
+    """/dev/full, which is always full, stands for the disk from the second checkpoint on."""
     opened = Path.open
     written = []
 
@@ -350,8 +355,8 @@ def test_help_and_an_unknown_option_import_no_torch() -> None:
 def test_the_run_folder_holds_what_it_should(trained: tuple[Path, list[str]]) -> None:
     folder, _ = trained
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"config.yaml", "command.txt", "environment.txt", "reals.png", "samples", "metrics.csv",
-                     "timing.csv", "summary.json", "checkpoints"}  # fmt: skip
+    assert names >= {"config.yaml", "command.txt", "environment.txt", "reals.png", "samples",
+                     "metrics.csv", "timing.csv", "summary.json", "checkpoints"}  # fmt: skip
     state = read_summary(folder)
     for name, entry in state["scores"]["best"].items():
         needed = {
@@ -410,9 +415,12 @@ def test_an_interrupted_run_may_be_scored_and_then_goes_on(
 
 
 def test_a_checkpoint_of_another_network_is_one_line(
-    trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path, data_root: Path,
-) -> None:  # fmt: skip
+    trained: tuple[Path, list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    data_root: Path,
+) -> None:
     words = small("cgan", tmp_path, data_root, "run.images=320", "run.id=other", "model.z_dim=9")
     assert train("cgan", [*words[:-3], "run.images=16", *words[-2:]], tmp_path / "log") == 0
     for name in ("last", "best", "iteration-00000010"):

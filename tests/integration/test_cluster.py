@@ -30,8 +30,8 @@ TORCHRUN = {
     "RANK": "3",
     "LOCAL_RANK": "1",
 }
-SRUN = {"SLURM_JOB_NAME": "gan", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
-        "SLURM_NODEID": "1", "SLURM_STEP_ID": "0"}  # fmt: skip
+SRUN = {"SLURM_JOB_NAME": "gan", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "3",
+        "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_STEP_ID": "0"}  # fmt: skip
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> No
     environment.validate_settings(num_devices=2, num_nodes=2)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # the lost
 
 
@@ -231,7 +231,8 @@ def test_one_process_alone_says_who_is_lost(
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(detect, "call_roll", lambda launched: (speaks, absent))
     error = RuntimeError(
-        "[/a/gloo/transport/tcp/pair.cc:561] Connection closed by peer. This is typical of something"
+        "[/a/gloo/transport/tcp/pair.cc:561] Connection closed by peer. "
+        "This is typical of something"
     )
     with pytest.raises(detect.LostError if speaks else SystemExit, match=expected):
         raise detect.explain_lost_ranks(Launch("torchrun", 4), error, 300)
@@ -245,8 +246,8 @@ def test_processes_that_do_not_come_are_counted_on_the_machines(
     )
     said = str(error)
     assert (
-        "timed out after 5 s (run.timeout_s) waiting for 6 ranks: timed out. Check that 3 machines started 2"
-        in said
+        "timed out after 5 s (run.timeout_s) waiting for 6 ranks: timed out. "
+        "Check that 3 machines started 2" in said
     )
 
 
@@ -285,7 +286,7 @@ def test_a_process_that_the_lab_started_and_that_failed_ends_all(
     assert capsys.readouterr().err.strip() == expected
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # trainings
 
 

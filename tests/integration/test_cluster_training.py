@@ -1,4 +1,4 @@
-"""Trainings in several processes, which are killed, pre-empted and started in every way that there is."""
+"""Trainings in several processes, which are killed, pre-empted and started in many ways."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ ITERATIONS = 60
 
 
 def words_of(root: Path, data_root: Path, *more: str) -> list[str]:
-    return small("gan", root, data_root, f"run.images={16 * ITERATIONS}", "run.evaluate_every_images=240", "log.log_every_images=80", "log.grid_every_images=240",
-                 "run.timeout_s=30", *more)  # fmt: skip
+    return small("gan", root, data_root, f"run.images={16 * ITERATIONS}",
+                 "run.evaluate_every_images=240", "log.log_every_images=80",
+                 "log.grid_every_images=240", "run.timeout_s=30", *more)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
 
 
 def tiny(name: str, root: Path, data_root: Path) -> list[str]:
-    """Words for two iterations of an experiment as it is, but narrow, on the sample, and not above 32 pixels.
+    """Overrides for two narrow iterations of an experiment on the sample, of up to 32 pixels.
 
     Emoji are drawn of 16 pixels, which other tests draw too.
     """
@@ -168,7 +169,7 @@ def test_a_requeued_job_continues_in_the_same_wandb_run(tmp_path: Path, data_roo
         assert '"type":"exit"' in said
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # the real launchers
 
 
@@ -201,15 +202,21 @@ def test_torchrun_starts_a_killed_pair_again_to_the_same_end(
 
 @pytest.fixture
 def two_nodes() -> Iterator[list[list[str]]]:
-    """Words before a command, that run it on one of two machines with addresses of their own: 10.77.0.1 and 10.77.0.2."""
+    """Command prefixes that run on two machines with the addresses 10.77.0.1 and 10.77.0.2."""
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("network namespaces need root and iproute2")
     names = [f"lab{os.getpid()}{side}" for side in "ab"]
-    steps = [f"netns add {names[0]}", f"netns add {names[1]}",
-             f"link add {names[0]} netns {names[0]} type veth peer name {names[1]} netns {names[1]}"]  # fmt: skip
+    steps = [
+        f"netns add {names[0]}",
+        f"netns add {names[1]}",
+        f"link add {names[0]} netns {names[0]} type veth peer name {names[1]} netns {names[1]}",
+    ]
     for number, name in enumerate(names, 1):
-        steps += [f"-n {name} address add 10.77.0.{number}/24 dev {name}", f"-n {name} link set {name} up",
-                  f"-n {name} link set lo up"]  # fmt: skip
+        steps += [
+            f"-n {name} address add 10.77.0.{number}/24 dev {name}",
+            f"-n {name} link set {name} up",
+            f"-n {name} link set lo up",
+        ]
     try:
         for step in steps:
             done = subprocess.run(["ip", *step.split()], capture_output=True, text=True)
@@ -228,9 +235,11 @@ def test_two_machines_train_by_torchrun(
     words = words_of(tmp_path, data_root, "run.id=x", "run.images=32")
     every = []
     for number, prefix in enumerate(two_nodes, 1):
-        command = [*prefix, *TORCHRUN, "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=x",
-                   "--rdzv-endpoint=10.77.0.1:29400", f"--rdzv-conf=is_host={'true' if number == 1 else 'false'}",
-                   f"--local-addr=10.77.0.{number}", "-m", "tests.helpers.dying", "train", "gan", *words]  # fmt: skip
+        command = [*prefix, *TORCHRUN, "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d",
+                   "--rdzv-id=x", "--rdzv-endpoint=10.77.0.1:29400",
+                   f"--rdzv-conf=is_host={'true' if number == 1 else 'false'}",
+                   f"--local-addr=10.77.0.{number}", "-m", "tests.helpers.dying", "train", "gan",
+                   *words]  # fmt: skip
         every.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )

@@ -1,4 +1,4 @@
-"""What can be known of the image without an engine. scripts/container-test.sh builds and runs it."""
+"""Tests of the image without an engine. scripts/container-test.sh builds and runs it."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_everything_is_written_in_three_volumes() -> None:
     assert instructions("WORKDIR") == ["/"]  # in which runs and data, the defaults, are volumes
     assert f"mkdir --mode=1777 {' '.join(volumes)}" in instructions("RUN")[1]
     variables = dict(word.split("=", 1) for word in instructions("ENV")[0].split())
-    kept = {"HOME", "XDG_CACHE_HOME", "GAN_LAB_CACHE", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR",
-            "MPLCONFIGDIR"}  # fmt: skip
+    kept = {"HOME", "XDG_CACHE_HOME", "GAN_LAB_CACHE", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR",
+            "TRITON_CACHE_DIR", "MPLCONFIGDIR"}  # fmt: skip
     assert all(variables[name].startswith("/cache") for name in kept)
     assert instructions("USER") == ["1000:1000"]
 
 
 def passes(path: str, rules: Sequence[str]) -> bool:
-    """Whether .dockerignore lets a file through: the last rule that matches it, or a folder that it is in, decides."""
+    """Return whether .dockerignore keeps a file: the last rule for it or a parent decides."""
     parts = path.split("/")
     prefixes = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
     through = True
@@ -88,8 +88,9 @@ def passes(path: str, rules: Sequence[str]) -> bool:
 def test_the_build_sees_the_package_and_nothing_else(tmp_path: Path) -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
-    for path in ("runs/a/seed0/config.yaml", ".git/config", ".venv/bin/python", "wandb/key", ".env", ".netrc", "data/x.png",
-                 "gan_lab/__pycache__/a.pyc", "tests/conftest.py", "gan_lab/data/__pycache__/b.pyc"):  # fmt: skip
+    for path in ("runs/a/seed0/config.yaml", ".git/config", ".venv/bin/python", "wandb/key", ".env",
+                 ".netrc", "data/x.png", "gan_lab/__pycache__/a.pyc", "tests/conftest.py",
+                 "gan_lab/data/__pycache__/b.pyc"):  # fmt: skip
         assert not passes(path, rules), path
     for top in [
         path for path in ROOT.iterdir() if path.name not in (".git", ".venv", "runs", "data")
@@ -144,7 +145,7 @@ def test_compose_file_runs_workers_as_the_image_requires() -> None:
     assert worker["deploy"]["replicas"] == "${WORKERS:-2}"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # process 1
 
 
@@ -155,8 +156,9 @@ def can_be_first() -> bool:
 
 
 def ended_by_sigterm(folder: Path, data_root: Path, when: Callable[[int], bool]) -> int:
-    """The exit code of the entry point as process 1, sent SIGTERM as soon as ``when`` holds of its number outside."""
-    code = f"import sys; sys.argv = {['gan-lab', *words(folder, data_root)]!r}; from gan_lab.cli import main; main()"
+    """The exit code of the entry point as process 1, after SIGTERM as soon as ``when`` is true."""
+    arguments = ["gan-lab", *words(folder, data_root)]
+    code = f"import sys; sys.argv = {arguments!r}; from gan_lab.cli import main; main()"
     started = subprocess.Popen([*NAMESPACE, sys.executable, "-c", code])
     try:
         children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
@@ -174,8 +176,9 @@ def ended_by_sigterm(folder: Path, data_root: Path, when: Callable[[int], bool])
 
 
 def words(folder: Path, data_root: Path) -> list[str]:
-    return ["train", "ring", "run.id=long", "run.images=100_000_000", "log.log_every_images=256", "log.wandb=off", "log.progress_bar=false",
-            f"run.root={folder}", f"data.root={data_root}"]  # fmt: skip
+    return ["train", "ring", "run.id=long", "run.images=100_000_000", "log.log_every_images=256",
+            "log.wandb=off", "log.progress_bar=false", f"run.root={folder}",
+            f"data.root={data_root}"]  # fmt: skip
 
 
 def has_a_handler(process: int) -> bool:

@@ -1,4 +1,4 @@
-"""The doctor must find what is broken: each check is shown a broken machine, and all of them this one."""
+"""The doctor finds faults: each check sees a broken machine, and all checks see this one."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_word_that_a_training_would_refuse_is_refused() -> None:
         doctor.examine(["data.rot=x"])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # this machine
 
 
@@ -167,7 +167,7 @@ def test_the_shared_memory_of_a_container_is_too_small(
     assert check_machine.shared_memory(config()) == Finding("ok", "this system has no /dev/shm")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # files
 
 
@@ -237,7 +237,7 @@ def test_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert check_files.inception(config("metrics.inception_weights=off")).level == "ok"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # other machines and processes
 
 

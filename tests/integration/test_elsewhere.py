@@ -14,13 +14,18 @@ import builtins, importlib, os, pkgutil, signal, socket, sys
 real = builtins.__import__
 
 def lacking(name, globals=None, *rest, **named):
-    if name in ("resource", "fcntl", "pwd", "grp", "termios") and (globals or {}).get("__name__", "").startswith("gan_lab"):
+    importer = (globals or {}).get("__name__", "")
+    unix = name in ("resource", "fcntl", "pwd", "grp", "termios")
+    if unix and importer.startswith("gan_lab"):
         raise ImportError(f"no module named {name}")
     return real(name, globals, *rest, **named)
 
 builtins.__import__ = lacking
 import torch, lightning  # which know what their system has
-for module, names in ((signal, ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGALRM")), (os, ("link", "killpg", "sched_getaffinity", "getloadavg"))):
+for module, names in (
+    (signal, ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGALRM")),
+    (os, ("link", "killpg", "sched_getaffinity", "getloadavg")),
+):
     for name in names:
         delattr(module, name)
 import gan_lab

@@ -141,9 +141,13 @@ def test_benchmarks_have_a_test_each() -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("experiment", ["cgan", "ring"])
 def test_bench_throughput_prints_its_ratios(
-    experiment: str, tmp_path: Path, data_root: Path, sample: object, monkeypatch: pytest.MonkeyPatch,
+    experiment: str,
+    tmp_path: Path,
+    data_root: Path,
+    sample: object,
+    monkeypatch: pytest.MonkeyPatch,
     run_main: Callable[..., tuple[str, int]],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(throughput, "WARMUP_ITERATIONS", 2)
     monkeypatch.setattr(throughput, "MEASURED_ITERATIONS", 2)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")  # main() sets it: restore it afterwards
@@ -401,8 +405,8 @@ SAMPLES: dict[str, dict[str, str]] = {
     "identify": {"PNG": "my x.png", "ARGS": "--root elsewhere"},
     "reconstruct": {"RUN": RUN, "N": "9", "ARGS": "data.root=data"},
     "interpolate": {"RUN": RUN, "N": "9", "ARGS": "--steps 5"},
-    "translate": {"RUN": RUN, "IN": "my photos", "OUT": "my out", "DIRECTION": "BtoA", "MASK": "my mask.png",
-                  "ARGS": ""},
+    "translate": {"RUN": RUN, "IN": "my photos", "OUT": "my out", "DIRECTION": "BtoA",
+                  "MASK": "my mask.png", "ARGS": ""},
     "export": {"RUN": RUN, "OUT": "my model", "FORMAT": "onnx", "ARGS": "--weights last"},
     "import": {"SNAPSHOT": "my faces.pkl", "OUT": "my model", "ARGS": "--format onnx"},
     "publish": {"RUN": RUN, "TO": "hf:me/my-gan", "FORMAT": "onnx", "ARGS": "--weights last"},

@@ -1,4 +1,4 @@
-"""What the user can fix is one line with exit code 2; a bug, the lab's or the user's own, keeps its traceback."""
+"""User errors are one line with exit code 2; bugs, of lab or user, keep their traceback."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def decode(cfg):
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Runs ``gan-lab`` in this process, in an empty folder with modules of the user's own: exit code and stderr."""
+    """Run ``gan-lab`` in this process, in a folder with user modules: exit code and stderr."""
     own = tmp_path / "mine"
     own.mkdir()
     for name, text in (

@@ -1,4 +1,4 @@
-"""Exports: what leaves the lab gives what the lab gives, alone, and nothing bad comes in by its folder."""
+"""Exports: they reproduce the lab without it, and loading one runs nothing malicious."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.training.builder import build_family
 from tests.helpers.families import FAMILIES, experiment_of, small
 
-# what a card says, run where there are torch and safetensors and no lab; its inputs are those of a file
+# what a card says, run where there are torch and safetensors and no lab; its inputs are those of a
+# file
 ALONE = """
 import sys, re, torch
 for name in ("gan_lab", "lightning", "omegaconf", "torchvision", "numpy.testing"):
@@ -40,7 +41,8 @@ for folder in sys.argv[1:]:
     import os
     os.chdir(folder)
     for network in torch.load("inputs.pt"):
-        code = open("README.md", encoding="utf-8").read().partition("```python\\n")[2].partition("```")[0]
+        card = open("README.md", encoding="utf-8").read()
+        code = card.partition("```python\\n")[2].partition("```")[0]
         code = code.replace("generator", network)
         code = re.sub(r"[|] .*", "| torch.load('inputs.pt')['%s']" % network, code, count=1)
         exec(code)
@@ -49,15 +51,20 @@ for folder in sys.argv[1:]:
 
 
 def made(family: str, root: Path, data_root: Path) -> Path:
-    """A checkpoint of a family's networks that make images, with running statistics that are not those of the start."""
+    """A checkpoint of a family's generators, whose running statistics are not the initial ones."""
     config = loading.load(experiment_of(family), small(family, root, data_root)).config
     built = build_family(config, datasets.load(config.data, 0))
     ema, recipes = {}, {}
     generator = torch.Generator().manual_seed(0)
     for name in built.ema_networks:
         network = getattr(built, name)
-        ema[name] = {key: value + 0.05 * torch.rand(value.shape, generator=generator).sub(0.0 if "var" in key else 0.5)
-                     if value.is_floating_point() else value for key, value in network.state_dict().items()}  # fmt: skip
+        ema[name] = {
+            key: value
+            + 0.05 * torch.rand(value.shape, generator=generator).sub(0.0 if "var" in key else 0.5)
+            if value.is_floating_point()
+            else value
+            for key, value in network.state_dict().items()
+        }
         recipes[name] = network.recipe
     path = root / family / "best.ckpt"
     path.parent.mkdir(parents=True)
@@ -67,7 +74,7 @@ def made(family: str, root: Path, data_root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Path]:
-    """The folder of an export of every family, with inputs, and with what the card's lines made of them."""
+    """The folder of an export of every family, with inputs and the outputs of the card's code."""
     root = tmp_path_factory.mktemp("exports")
     folders = {
         family: export(made(family, root, data_root), root / f"{family} exported")
@@ -146,10 +153,12 @@ import sys, re
 for name in ("gan_lab", "torch", "onnx"):
     sys.modules[name] = None
 import numpy
-code = open("README.md", encoding="utf-8").read().partition("```python\\nimport numpy")[2].partition("```")[0]
+card = open("README.md", encoding="utf-8").read()
+code = card.partition("```python\\nimport numpy")[2].partition("```")[0]
 for network in sys.argv[1:]:
     given = "dict(numpy.load('%s.npz'))" % network
-    exec("import numpy" + re.sub(r"None, .*[)]  #", "None, " + given + ")  #", code.replace("generator", network)))
+    own = code.replace("generator", network)
+    exec("import numpy" + re.sub(r"None, .*[)]  #", "None, " + given + ")  #", own))
     numpy.save(network + ".npy", result)
 """
 
@@ -290,20 +299,44 @@ def _linked(folder: Path) -> None:
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a pickle": (_pickled, "."),
     "ten gigabytes in a header": (_ten_gigabytes, "."),
-    "a header without end": (lambda folder: (folder / "generator.safetensors").write_bytes(struct.pack("<Q", 2**60)), "."),
+    "a header without end": (
+        lambda folder: (folder / "generator.safetensors").write_bytes(struct.pack("<Q", 2**60)),
+        ".",
+    ),
     "a link": (_linked, "is a symbolic link"),
     "no weights": (lambda folder: (folder / "generator.safetensors").unlink(), "."),
-    "another shape": (_weights(lambda w: w.update({"layers.0.weight": torch.zeros(3)})), r"layers\.0\.weight is \(3,\)"),
-    "a weight less": (_weights(lambda w: w.pop("layers.0.weight")), r"layers\.0\.weight is missing"),
+    "another shape": (
+        _weights(lambda w: w.update({"layers.0.weight": torch.zeros(3)})),
+        r"layers\.0\.weight is \(3,\)",
+    ),
+    "a weight less": (
+        _weights(lambda w: w.pop("layers.0.weight")),
+        r"layers\.0\.weight is missing",
+    ),
     "no number": (_weights(lambda w: w["layers.0.weight"].fill_(torch.nan)), "contains NaN or Inf"),
-    "an infinite one": (_weights(lambda w: w["layers.0.weight"][0].fill_(torch.inf)), "contains NaN or Inf"),
-    "a way out": (_config(lambda c: c["networks"].update({"../../gan/best": c["networks"]["generator"]})), "not a valid name of a network"),
-    "a huge network": (_config(lambda c: c["networks"]["generator"]["recipe"]["arguments"].update(width=10**9)), "more than 10,000"),
-    "a network of nobody": (_config(lambda c: c["networks"]["generator"]["recipe"].update(network="os.system")), "does not name a network"),
+    "an infinite one": (
+        _weights(lambda w: w["layers.0.weight"][0].fill_(torch.inf)),
+        "contains NaN or Inf",
+    ),
+    "a way out": (
+        _config(lambda c: c["networks"].update({"../../gan/best": c["networks"]["generator"]})),
+        "not a valid name of a network",
+    ),
+    "a huge network": (
+        _config(lambda c: c["networks"]["generator"]["recipe"]["arguments"].update(width=10**9)),
+        "more than 10,000",
+    ),
+    "a network of nobody": (
+        _config(lambda c: c["networks"]["generator"]["recipe"].update(network="os.system")),
+        "does not name a network",
+    ),
     "another format": (_config(lambda c: c.update(format="torch")), "does not have the format"),
-    "no object": (lambda folder: (folder / "config.json").write_text("[1, 2]", encoding="utf-8"), "does not have the format"),
+    "no object": (
+        lambda folder: (folder / "config.json").write_text("[1, 2]", encoding="utf-8"),
+        "does not have the format",
+    ),
     "no JSON": (lambda folder: (folder / "config.json").write_text("{", encoding="utf-8"), "."),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

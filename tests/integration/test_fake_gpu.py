@@ -20,7 +20,10 @@ from tests.helpers.processes import CONTEXT, ended
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Any]:
-    """What each family did on a GPU without values, in a process of its own: the backend stays registered there."""
+    """What each family did on a GPU without values.
+
+    It runs in a process of its own, because the backend stays registered there.
+    """
     root = tmp_path_factory.mktemp("gpu")
     words = [
         "data.batch_size=4",

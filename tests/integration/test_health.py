@@ -1,4 +1,4 @@
-"""What is watched in a training: values against closed forms, findings on constructed rows, and trainings that break."""
+"""Health monitoring: values in closed form, alerts on constructed rows, broken trainings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from tests.contracts.test_families import fit
 from tests.helpers import alert_scenarios, processes
 from tests.helpers.families import small
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # values
 
 
@@ -92,10 +92,8 @@ def test_where_only_differences_count_a_verdict_does_not_move_with_the_logits() 
     assert moved["d_real"] == pytest.approx(-96)
 
 
-def test_the_undecided_logit_is_where_the_best_discriminator_of_two_equal_distributions_stands() -> (
-    None
-):
-    """Reals and fakes of one distribution: the loss of a constant logit is least at the undecided one."""
+def test_undecided_logit_minimizes_the_loss_of_equal_distributions() -> None:
+    """Reals and fakes have one distribution: a constant undecided logit minimizes the loss."""
     for loss, _, undecided in losses.LOSSES.values():
         if undecided is None:
             assert torch.equal(
@@ -207,8 +205,14 @@ def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linea
     batch, _ = served.grid_batch(held_out=True, by_class=False)
     watch = Diversity(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
     reals = batch.images
-    seen = {name: watch.measure(alert_scenarios.PictureFamily(images)) for name, images in  # type: ignore[arg-type]
-            {"same": reals, "half": 0.5 * reals, "one": reals[:1].expand_as(reals)}.items()}  # fmt: skip
+    seen = {
+        name: watch.measure(alert_scenarios.PictureFamily(images))
+        for name, images in {  # type: ignore[arg-type]
+            "same": reals,
+            "half": 0.5 * reals,
+            "one": reals[:1].expand_as(reals),
+        }.items()
+    }
     values = {
         name: {key: float(value) for key, value in found.items()} for name, found in seen.items()
     }
@@ -276,12 +280,16 @@ def test_two_of_eight_modes_are_a_collapse() -> None:
     watch = Diversity(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
     assert batch.labels is not None
     two = batch.images[batch.labels < 2]
-    seen = {name: float(value) for name, value in
-            watch.measure(alert_scenarios.PictureFamily(two[torch.arange(len(batch.images)) % len(two)])).items()}  # type: ignore[arg-type]  # fmt: skip
+    seen = {
+        name: float(value)
+        for name, value in watch.measure(
+            alert_scenarios.PictureFamily(two[torch.arange(len(batch.images)) % len(two)])
+        ).items()
+    }  # type: ignore[arg-type]
     assert raise_alerts(seen) == ["collapse"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # values that are no numbers
 
 
@@ -331,7 +339,7 @@ class Poison(Callback):
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -> Any:
-    """Trains gan of which iteration 14 of the first branches breaks; checkpoints fall on evaluations alone."""
+    """Train gan so that iteration 14 of the first branches breaks; checkpoint at evaluations."""
     monkeypatch.setattr(checkpoint, "CHECKPOINT_INTERVAL_S", 1e9)
     monkeypatch.setattr(
         loop, "evaluate_all", lambda *_: None
@@ -351,8 +359,9 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -
             return real(*args, **options, extra=extra)
 
         monkeypatch.setattr(loop, "build", build)
-        given = small("gan", tmp_path, data_root, "run.images=480", "run.evaluate_every_images=160", "log.log_every_images=80",
-                      "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true", f"run.id={name}", *words)  # fmt: skip
+        given = small("gan", tmp_path, data_root, "run.images=480", "run.evaluate_every_images=160",
+                      "log.log_every_images=80", "metrics.num_fakes=64", "metrics.num_reals=64",
+                      "metrics.allow_small_n=true", f"run.id={name}", *words)  # fmt: skip
         with contextlib.suppress(Stopped):
             loop.train(loading.load("gan", given), given)
         return tmp_path / "gan" / name
@@ -381,7 +390,10 @@ def lines(folder: Path) -> list[dict[str, str]]:
 def test_a_run_that_breaks_says_which_value_and_where_and_keeps_no_broken_weight(
     poisoned: Any, tmp_path: Path
 ) -> None:
-    words = r"diverged: .*discriminator.* not finite at iteration 15 \(240 images\); the last good checkpoint is .*"
+    words = (
+        r"diverged: .*discriminator.* not finite at iteration 15 \(240 images\); "
+        r"the last good checkpoint is .*"
+    )
     for _ in range(2):  # and again, if it is started again
         with pytest.raises(
             ValueError, match=words + r"iteration-00000010\.ckpt\. Try .*health\.on_nan=rollback"
@@ -433,8 +445,9 @@ def test_two_processes_go_back_together_and_give_up_together(
     tmp_path: Path, data_root: Path
 ) -> None:
     """With a learning rate that no training bears; none of the processes waits for the other."""
-    words = small("gan", tmp_path, data_root, "run.images=160", "run.id=pair", "run.devices=2", "model.lr_d=1e30",
-                  "log.log_every_images=80", "health.on_nan=rollback")  # fmt: skip
+    words = small("gan", tmp_path, data_root, "run.images=160", "run.id=pair", "run.devices=2",
+                  "model.lr_d=1e30", "log.log_every_images=80",
+                  "health.on_nan=rollback")  # fmt: skip
     assert processes.train("gan", words, tmp_path / "log", world=2) == 1
     said = (tmp_path / "log").read_text()
     assert "UserError: diverged: generator, discriminator, EMA generator" in said
@@ -499,8 +512,8 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
         six_rows()
     (line,) = lines(tmp_path)
     assert (
-        "(diversity 0.00, nearest other 1.10, class entropy 0.95, class diversity 0.80, repeats 0.00"
-        " relative to real images)" in line["sentence"]
+        "(diversity 0.00, nearest other 1.10, class entropy 0.95, class diversity 0.80, "
+        "repeats 0.00 relative to real images)" in line["sentence"]
     )
     assert (line["kind"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
     assert told == [{"title": "collapse", "text": f"50,000 images: {line['sentence']}"}]

@@ -15,7 +15,21 @@ from tests.helpers.reports import written_run
 ROOT = Path(__file__).parents[2]
 # Libraries that take from a tenth of a second to two seconds of CPU time. For a postponed package
 # (utils/postponed_imports.py) it is a module that only its execution imports.
-SLOW = ("torch", "lightning", "torchmetrics.functional", "torch._dynamo.utils", "torchvision", "torch_fidelity", "scipy.signal", "scipy.stats", "skimage.metrics", "matplotlib", "wandb", "optuna", "sklearn")  # fmt: skip
+SLOW = (
+    "torch",
+    "lightning",
+    "torchmetrics.functional",
+    "torch._dynamo.utils",
+    "torchvision",
+    "torch_fidelity",
+    "scipy.signal",
+    "scipy.stats",
+    "skimage.metrics",
+    "matplotlib",
+    "wandb",
+    "optuna",
+    "sklearn",
+)
 # Modules that take some milliseconds, which count for a help text.
 SMALL = ("gan_lab.config.schema", "gan_lab.utils.output", "importlib.metadata", "hashlib")
 CALLBACK = """

@@ -1,4 +1,4 @@
-"""The networks in the page of a run, in a real browser: they make what the lab makes, and obey their controls."""
+"""The networks in a run's page, in a real browser: outputs of the lab, working controls."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ browser = pytest.fixture(started, scope="module")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Path]:
-    """A run of every family, narrow, with a grid whose first images are those that it could be given."""
+    """A run of every family, narrow, with a grid whose first images can be its inputs."""
     root = tmp_path_factory.mktemp("live")
     made = {family: run_folder(family, root / family, data_root) for family in FAMILIES}
     draws = torch.Generator().manual_seed(0)
@@ -74,13 +74,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[s
 
 @pytest.fixture(scope="module")
 def page_of(folders: dict[str, Path]) -> Callable[[str], Path]:
-    """Return a function that writes the page of a family's run once: tracing its networks takes a second."""
+    """Return a function that writes the page of a family's run once: tracing takes a second."""
     return cache(lambda family: report.write([folders[family]]))
 
 
 @pytest.fixture
 def opened(browser: Any) -> Iterator[Any]:
-    """Opens a page whose networks have answered; nothing is said on the console, thrown, or asked of a network."""
+    """Open a page whose networks have answered; no console output, exceptions or requests."""
     faults: list[str] = []
     contexts = []
 
@@ -89,8 +89,15 @@ def opened(browser: Any) -> Iterator[Any]:
         tab = contexts[-1].new_page()
         tab.on("console", lambda message: faults.append(message.text))
         tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("request", lambda request: faults.append(request.url)
-               if not request.url.startswith(("data:", "blob:null/")) and request.url != path.as_uri() else None)  # fmt: skip
+        tab.on(
+            "request",
+            lambda request: (
+                faults.append(request.url)
+                if not request.url.startswith(("data:", "blob:null/"))
+                and request.url != path.as_uri()
+                else None
+            ),
+        )
         tab.goto(path.as_uri())
         answered(tab)
         return tab
@@ -135,7 +142,7 @@ def shown(images: Tensor) -> np.ndarray:
 
 @needs_chromium
 def test_each_operation_is_torchs(browser: Any) -> None:
-    """On shapes with strides, borders, groups and sides of one; every operation that the page has is here."""
+    """Every operation of the page, on shapes with strides, borders, groups and sides of one."""
     draws = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> Tensor:
@@ -144,21 +151,32 @@ def test_each_operation_is_torchs(browser: Any) -> None:
     x, c = drawn(2, 4, 7, 5), drawn(4)
     cases: dict[str, list[tuple[Any, ...]]] = {
         "aten.add.Tensor": [(x, 1.5), (x, drawn(2, 4, 1, 1)), (drawn(4, 1, 1), x)],
-        "aten.addcmul.default": [(x, drawn(2, 4, 1, 1), x), (drawn(2, 4, 1, 1), drawn(1, 4, 7, 1), x)],
-        "aten.batch_norm.default": [(x, c, c, c, c.abs(), False, 0.1, 1e-5, False), (x, None, None, c, c.abs(), False, 0.1, 1e-3, False)],
+        "aten.addcmul.default": [(x, drawn(2, 4, 1, 1), x),
+                                 (drawn(2, 4, 1, 1), drawn(1, 4, 7, 1), x)],
+        "aten.batch_norm.default": [(x, c, c, c, c.abs(), False, 0.1, 1e-5, False),
+                                    (x, None, None, c, c.abs(), False, 0.1, 1e-3, False)],
         "aten.cat.default": [([x, drawn(2, 1, 7, 5)], 1), ([x, x], 0), ([x, x], -1)],
         "aten.clamp.default": [(x, -0.5, 0.25), (x, None, 0.1), (x, 0.1)],
-        "aten.conv2d.default": [(x, drawn(6, 4, 3, 3)), (x, drawn(6, 4, 3, 2), drawn(6), [2, 1], [1, 2]),
-                                (x, drawn(6, 2, 3, 3), None, [1, 1], [1, 1], [1, 1], 2), (x, drawn(5, 4, 2, 2), None, [2, 2], [3, 3], [2, 3])],
-        "aten.conv_transpose2d.input": [(x, drawn(4, 3, 4, 4), None, [2, 2], [1, 1]), (x, drawn(4, 3, 3, 3), drawn(3), [3, 2], [1, 0], [2, 1]),
-                                        (x, drawn(4, 2, 5, 3), drawn(4), [2, 2], [2, 1], [1, 1], 2), (x, drawn(4, 3, 2, 2), None, [1, 1], [0, 0], [0, 0], 1, [2, 2])],
-        "aten.group_norm.default": [(x, 2, c, c, 1e-5, False), (x, 1, None, None, 1e-3, False), (drawn(3, 6), 3, None, None, 1e-5, False)],
-        "aten.instance_norm.default": [(x, c, c, None, None, True, 0.1, 1e-5, False), (x, None, None, None, None, True, 0.1, 1e-5, False)],
+        "aten.conv2d.default": [(x, drawn(6, 4, 3, 3)),
+                                (x, drawn(6, 4, 3, 2), drawn(6), [2, 1], [1, 2]),
+                                (x, drawn(6, 2, 3, 3), None, [1, 1], [1, 1], [1, 1], 2),
+                                (x, drawn(5, 4, 2, 2), None, [2, 2], [3, 3], [2, 3])],
+        "aten.conv_transpose2d.input": [(x, drawn(4, 3, 4, 4), None, [2, 2], [1, 1]),
+                                        (x, drawn(4, 3, 3, 3), drawn(3), [3, 2], [1, 0], [2, 1]),
+                                        (x, drawn(4, 2, 5, 3), drawn(4), [2, 2], [2, 1], [1, 1], 2),
+                                        (x, drawn(4, 3, 2, 2), None, [1, 1], [0, 0], [0, 0], 1,
+                                         [2, 2])],
+        "aten.group_norm.default": [(x, 2, c, c, 1e-5, False), (x, 1, None, None, 1e-3, False),
+                                    (drawn(3, 6), 3, None, None, 1e-5, False)],
+        "aten.instance_norm.default": [(x, c, c, None, None, True, 0.1, 1e-5, False),
+                                       (x, None, None, None, None, True, 0.1, 1e-5, False)],
         "aten.leaky_relu.default": [(x, 0.2), (x,)],
-        "aten.linear.default": [(drawn(3, 7), drawn(5, 7), drawn(5)), (drawn(2, 3, 7), drawn(5, 7))],
+        "aten.linear.default": [(drawn(3, 7), drawn(5, 7), drawn(5)),
+                                (drawn(2, 3, 7), drawn(5, 7))],
         "aten.mean.dim": [(x, [1], True), (x, [-1]), (x, [0])],
         "aten.mul.Tensor": [(x, 2.0), (x, drawn(4, 1, 1)), (x, drawn(1, 1, 7, 1))],
-        "aten.pad.default": [(x, [1, 2, 3, 0], "reflect"), (x, [1, 0, 2, 1]), (x, [1, 1, 1, 1], "constant", 0.5)],
+        "aten.pad.default": [(x, [1, 2, 3, 0], "reflect"), (x, [1, 0, 2, 1]),
+                             (x, [1, 1, 1, 1], "constant", 0.5)],
         "aten.permute.default": [(x, [0, 2, 3, 1]), (x, [3, 1, 0, 2])],
         "aten.relu.default": [(x,)],
         "aten.rsqrt.default": [(x.abs() + 0.1,)],
@@ -168,7 +186,8 @@ def test_each_operation_is_torchs(browser: Any) -> None:
         "aten.sym_size.int": [(x, 0), (x, 2)],
         "aten.tanh.default": [(x,)],
         "aten.unsqueeze.default": [(x, 0), (x, 2), (x, -1)],
-        "aten.upsample_bilinear2d.vec": [(x, None, False, [2.0, 2.0]), (x, [5, 9], False, None), (x, [9, 11], True, None)],
+        "aten.upsample_bilinear2d.vec": [(x, None, False, [2.0, 2.0]), (x, [5, 9], False, None),
+                                         (x, [9, 11], True, None)],
         "aten.upsample_nearest2d.vec": [(x, None, [2.0, 3.0]), (x, [5, 9], None)],
         "aten.view.default": [(x, [2, -1]), (x, [-1, 2, 7, 5])],
     }  # fmt: skip
@@ -182,9 +201,14 @@ def test_each_operation_is_torchs(browser: Any) -> None:
         return [plain(each) for each in value] if isinstance(value, list) else value
 
     ask = """([op, args]) => {
-        const own = (x) => Array.isArray(x) ? x.map(own) : x && x.shape ? engine.tensor(x.shape, Float32Array.from(x.data)) : x ?? undefined;
+        const own = (x) => {
+            if (Array.isArray(x)) return x.map(own);
+            if (x && x.shape) return engine.tensor(x.shape, Float32Array.from(x.data));
+            return x ?? undefined;
+        };
         const result = engine.operations[op](...args.map(own));
-        return typeof result === "number" ? result : { shape: result.shape, data: [...result.data] };
+        if (typeof result === "number") return result;
+        return { shape: result.shape, data: [...result.data] };
     }"""
     for op, every in cases.items():
         namespace, name, overload = op.split(".")
@@ -883,7 +907,7 @@ def test_a_page_says_why_networks_are_not_in_it(
 def test_second_page_of_the_same_weights_is_not_traced(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the first page to the byte; other weights and another version of the code are traced."""
+    """It equals the first page byte for byte; other weights or lab versions are traced."""
     folder = folders["gan"]
     page = report.write([folder])
     first = page.read_bytes()
@@ -914,7 +938,7 @@ def test_second_page_of_the_same_weights_is_not_traced(
 def test_weights_that_halving_would_spoil_are_kept_whole(
     scale: float, half: bool, folders: dict[str, Path]
 ) -> None:
-    """A float16 has no 100,000, and of 1e-8 nothing is left; the next layer takes the scale away again."""
+    """A float16 has no 100,000, and 1e-8 becomes 0; the next layer normalizes the scale."""
     network = load_ema_networks(folders["gan"]).networks["generator"]
     linear = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]
     first, second = linear[:2]

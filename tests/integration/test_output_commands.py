@@ -307,7 +307,7 @@ def test_command_names_tell_data_sets_apart(
 def test_command_without_best_checkpoint_uses_the_last(
     name: str, runs: dict[str, Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A training that was killed before its first evaluation can be used, and the command says so."""
+    """A training that was killed before its first evaluation is usable, with a message."""
     copies = dict(runs)
     for family in ("gan", "vaegan", "pix2pix"):
         copies[family] = tmp_path / family

@@ -1,4 +1,4 @@
-"""The experiments at the papers' sizes: each says that it is untrained, and takes two steps on small networks."""
+"""Experiments at the papers' sizes say that they are untrained, and take two small steps."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ NARROW = {"width": 4, "width_d": 0, "blocks": 1, "z_dim": 8}
 
 def test_there_is_one_for_each_method_that_issues_ask_for() -> None:
     assert set(PAPERS) == {
-        "cyclegan_256", "dcgan_celeba", "pix2pix_256", "r3gan_cifar10", "sngan_cifar10", "stylegan2_256",
-        "stylegan2_cifar10", "wgan_gp_cifar10"
+        "cyclegan_256", "dcgan_celeba", "pix2pix_256", "r3gan_cifar10", "sngan_cifar10",
+        "stylegan2_256", "stylegan2_cifar10", "wgan_gp_cifar10"
     }  # fmt: skip
 
 
@@ -40,8 +40,9 @@ def test_two_iterations_move_every_network(
     step = getattr(config.model, "n_critic", 1)
     batch = 2 if config.data.size > 64 else 4
     words = model_words(config.family, **NARROW)
-    words += [f"data.batch_size={batch}", f"run.images={2 * step * batch}", "log.wandb=off", "log.progress_bar=false",
-              "metrics.num_fakes=4", "metrics.num_reals=4", "metrics.inception_weights=off", f"data.root={data_root}",
+    words += [f"data.batch_size={batch}", f"run.images={2 * step * batch}", "log.wandb=off",
+              "log.progress_bar=false", "metrics.num_fakes=4", "metrics.num_reals=4",
+              "metrics.inception_weights=off", f"data.root={data_root}",
               "ema.half_life_images=10"]  # fmt: skip
     if config.data.name in ("pairs", "horse2zebra"):
         for side, count in (("trainA", 4), ("trainB", 4), ("testA", 2), ("testB", 2)):

@@ -72,7 +72,8 @@ def test_trackers_get_no_real_images_of_own_data(
              if not word.startswith(("data.", "log.wandb"))]  # fmt: skip
     words += ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.degradation=edges",
               "data.size=28", "data.batch_size=16", "run.images=32", "run.evaluate_every_images=32",
-              "log.wandb=offline", "log.tensorboard=true", f"log.wandb_reals={reals}", "run.id=r"]  # fmt: skip
+              "log.wandb=offline", "log.tensorboard=true", f"log.wandb_reals={reals}",
+              "run.id=r"]  # fmt: skip
     assert processes.train("pix2pix", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     run, said = tmp_path / "pix2pix" / "r", (tmp_path / "log").read_text()
     photos = set()
@@ -207,7 +208,7 @@ def test_grid_by_class_records_its_labels(tmp_path: Path) -> None:
 
 
 def test_grid_narrower_than_its_columns_is_cropped(tmp_path: Path) -> None:
-    """A grid of few images records the columns that it has; a record that does not fit is left out."""
+    """A grid of few images records its own columns; a record that does not fit is left out."""
     grids: Any = SimpleNamespace(
         _list_labels=lambda count: [],
         folder=tmp_path / "gan" / "r",

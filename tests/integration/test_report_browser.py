@@ -1,6 +1,4 @@
-"""The pages in a real browser, from disk: nothing is loaded, nothing complains, and slider, charts and tables do what
-they say.
-"""
+"""The pages in a browser, from disk: no requests or errors; slider, charts, tables work."""
 
 from __future__ import annotations
 
@@ -40,10 +38,13 @@ browser = pytest.fixture(started, scope="module")
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Path]:
-    """Every kind of page: runs (also hostile, empty, with networks), comparison, sweep, sensitivity."""
+    """Every kind of page: runs (hostile, empty, with networks), comparison, sweep, sensitivity."""
     root = tmp_path_factory.mktemp("pages")
-    folders = [written_run(root / f"{e}{s}", f"run.seed={s}", experiment=e, distance=d + s)
-               for e, d in (("cgan", 7.0), ("gan", 10.0), ("dcgan", 20.0)) for s in (0, 1)]  # fmt: skip
+    folders = [
+        written_run(root / f"{e}{s}", f"run.seed={s}", experiment=e, distance=d + s)
+        for e, d in (("cgan", 7.0), ("gan", 10.0), ("dcgan", 20.0))
+        for s in (0, 1)
+    ]
     for folder in folders[2:4]:
         text = (folder / "summary.json").read_text()
         (folder / "summary.json").write_text(text.replace("kd_digits", "kd_random"))
@@ -91,7 +92,7 @@ def write_many_scores(folder: Path) -> None:
 
 
 def write_points_page(root: Path, data_root: Path) -> Path:
-    """Write the page of a run on 2-D points with two frames: one point each, and a plane in halves."""
+    """Write the page of a run on 2-D points with two frames: one point each, and a half-plane."""
     ring = ["data.name=toy", "model.network=mlp", "model.norm=none", "model.z_dim=2"]
     folder = run_folder("gan", root / "points", data_root, *ring)
     for images, (x, y) in ((0, (-0.5, 0.5)), (32, (0.5, 0.5))):
@@ -140,7 +141,7 @@ def write_sensitivity_page(root: Path) -> Path:
 
 @pytest.fixture
 def opened(browser: Any, pages: dict[str, Path]) -> Iterator[Open]:
-    """Opens a page; afterwards nothing may have been said on the console, thrown, asked or loaded."""
+    """Open a page; fail on console messages, exceptions, dialogs and requests."""
     faults: list[str] = []
     requests: list[str] = []
     contexts = []
@@ -498,10 +499,17 @@ def test_light_and_dark_have_contrast(opened: Open) -> None:
     for scheme in ("light", "dark"):
         page = opened("run", color_scheme=scheme)
         value = "(name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`)"
-        colours = {name: page.evaluate(value, name) for name in ("ground", "sheet", "ink", "soft", "accent", "tint",
-                   "warn", "warn-tint", *(f"c{i}" for i in range(8)))}  # fmt: skip
-        texts = [*itertools.product(("ink", "soft", "accent"), ("ground", "sheet")), ("accent", "tint"), ("warn", "warn-tint"),
-                 ("soft", "warn-tint")]  # fmt: skip
+        colours = {
+            name: page.evaluate(value, name)
+            for name in ("ground", "sheet", "ink", "soft", "accent", "tint", "warn", "warn-tint",
+                         *(f"c{i}" for i in range(8)))
+        }  # fmt: skip
+        texts = [
+            *itertools.product(("ink", "soft", "accent"), ("ground", "sheet")),
+            ("accent", "tint"),
+            ("warn", "warn-tint"),
+            ("soft", "warn-tint"),
+        ]
         assert {pair: round(contrast(*(colours[c] for c in pair)), 2) for pair in texts
                 if contrast(*(colours[c] for c in pair)) < 4.5} == {}  # fmt: skip
         assert [i for i in range(8) if contrast(colours[f"c{i}"], colours["sheet"]) < 3] == []
@@ -518,8 +526,11 @@ def test_everything_can_be_reached_and_named_without_a_mouse(opened: Open) -> No
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(
-            page.evaluate("""(() => { const e = document.activeElement; const s = getComputedStyle(e);
-            return `${e.tagName} ${e.id} ${s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1}`; })()""")
+            page.evaluate("""(() => {
+                const e = document.activeElement, s = getComputedStyle(e);
+                const outlined = s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1;
+                return `${e.tagName} ${e.id} ${outlined}`;
+            })()""")
         )
     assert {"INPUT when true", "svg  true", "BUTTON  true", "SUMMARY  true"} <= reached
     assert {one for one in reached if one.endswith("false")} <= {"BODY  false"}

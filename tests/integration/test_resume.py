@@ -1,4 +1,4 @@
-"""A run that is killed at any instant and started again ends as the run that was never killed, bit for bit."""
+"""A run that is killed at any time and resumed equals an uninterrupted run bit for bit."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ def same_end(one: Path, other: Path) -> None:
             assert a.tobytes() == b.tobytes(), name
 
 
-# One experiment for each kind of state that a checkpoint holds is killed at every place: batch norm,
-# spectral norm, and the history of fakes of CycleGAN's image pool. What the evaluation and the
-# writing of a checkpoint do is the same code for all families, so the others are killed in a step.
+# One experiment for each kind of state that a checkpoint holds is killed at every place: batch
+# norm, spectral norm, and the history of fakes of CycleGAN's image pool. What the evaluation and
+# the writing of a checkpoint do is the same code for all families, so the others are killed in a
+# step.
 KILLED_EVERYWHERE = ("dcgan", "sngan", "cyclegan")
 
 
@@ -55,10 +56,13 @@ def test_killed_and_resumed_run_is_bit_equal_to_uninterrupted(
     experiment: str, tmp_path: Path, data_root: Path
 ) -> None:
     family, log = loading.load(experiment).config.family, tmp_path / "log"
-    # 100 iterations of 50 run over the border of the first pass, at iteration 74: the order is the same for all families
+    # 100 iterations of 50 run over the border of the first pass, at iteration 74: the order is the
+    # same for all families
     iterations, batch = (100, 50) if experiment == "dcgan" else (40, batch_of(family))
-    words = small(family, tmp_path, data_root, f"data.batch_size={batch}", f"run.images={batch * iterations}",
-                  f"run.evaluate_every_images={iterations // 4 * batch}", f"log.log_every_images={iterations // 11 * batch}",
+    words = small(family, tmp_path, data_root, f"data.batch_size={batch}",
+                  f"run.images={batch * iterations}",
+                  f"run.evaluate_every_images={iterations // 4 * batch}",
+                  f"log.log_every_images={iterations // 11 * batch}",
                   f"log.grid_every_images={iterations // 3 * batch}")  # fmt: skip
     words += [*augmented(family), *degraded(family)]
     assert train(experiment, [*words, "run.id=whole"], log) == 0, log.read_text()
@@ -67,7 +71,10 @@ def test_killed_and_resumed_run_is_bit_equal_to_uninterrupted(
     # the optimizers step once to three times in an iteration: this is after the first evaluation
     kills = [Kill("step", rng.randrange(iterations, iterations * 6 // 5))]
     if experiment in KILLED_EVERYWHERE:
-        kills += [Kill("evaluation", rng.randrange(1, 3)), Kill(rng.choice(["writing", "renaming"]), 1)]  # fmt: skip
+        kills += [
+            Kill("evaluation", rng.randrange(1, 3)),
+            Kill(rng.choice(["writing", "renaming"]), 1),
+        ]
     for kill in kills:
         assert train(experiment, [*words, "run.id=killed"], log, kill) == -9, (
             f"{kill} did not strike"

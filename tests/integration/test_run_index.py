@@ -1,4 +1,4 @@
-"""The page of all runs in a real browser: search, order, selection, links, a phone, accessibility."""
+"""The page of all runs in a browser: search, order, selection, links, phone, accessibility."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model selection and reporting: validation and test, baselines at their own best, another protocol for a finished run."""
+"""Model selection and reporting: validation and test sets, baselines, other protocols."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from tests.helpers.logs import logged
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """A short training of sgan, whose classifier and whose baseline are evaluated four times."""
-    words = small("sgan", tmp_path_factory.mktemp("runs"), data_root, "run.images=1280", "run.evaluate_every_images=320",
-                  "data.labels_per_class=2", "metrics.num_reals=null", "metrics.num_fakes=64", "run.id=r",
+    words = small("sgan", tmp_path_factory.mktemp("runs"), data_root, "run.images=1280",
+                  "run.evaluate_every_images=320", "data.labels_per_class=2",
+                  "metrics.num_reals=null", "metrics.num_fakes=64", "run.id=r",
                   "ema.half_life_images=100")  # fmt: skip
     loaded = loading.load("sgan", words)
     assert loop.train(loaded, words) == 0
@@ -139,7 +140,7 @@ def test_inception_on_cpu_announces_its_time_and_how_to_skip_it() -> None:
 
 
 def test_a_frechet_distance_near_its_floor_says_so(run: Path) -> None:
-    """Of sgan after 80 iterations it is far above what real images have, and above the mean image."""
+    """After 80 iterations of sgan it is far above that of real images, and of the mean image."""
     found = entry(run, "fd_digits")
     assert found["protocol"]["floor"] < found["value"] / 10
     assert found["value"] > entry(run, "fd_digits_of_mean_image")["value"]

@@ -1,4 +1,4 @@
-"""Bar 1: a shipped sweep of real trainings, killed in the middle and started again; its report; its check."""
+"""Bar 1: a shipped sweep of real trainings, killed and started again; its report and check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from gan_lab.sweeps import check, sweep_file, sweep_report
 from gan_lab.sweeps.trials import Trials
 from tests.helpers.sweeping import wait_for, worker
 
-WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_every_images=64", "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true",
+WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_every_images=64",
+         "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true",
          "metrics.inception_weights=off", "model.width=8", "log.grid_every_images=128"]  # fmt: skip
 
 
@@ -30,7 +31,7 @@ WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_
 def test_killed_sweep_resumes_and_its_best_config_trains(
     tmp_path: Path, sample: object, data_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``sweep dcgan_loss`` with four trials, of which the second is in training when everything is killed."""
+    """``sweep dcgan_loss`` with four trials; everything is killed while the second one trains."""
     folder = tmp_path / "sweeps" / "dcgan_loss"
     words = [*WORDS, f"data.root={data_root}", f"run.root={folder.parent.parent}"]
     path = sweep_file.sweep_folder() / "dcgan_loss.yaml"
@@ -129,8 +130,8 @@ def test_sweep_check_tells_the_first_halving_and_the_time(
         "Metric: fd_digits (lower is better), logged at each of 20 evaluations of a trial" in said
     )
     assert (
-        "First halving: after 192 images (evaluation 3 of 20). All: 192, 576. About 1 of 3 trials survives each"
-        in said
+        "First halving: after 192 images (evaluation 3 of 20). All: 192, 576. "
+        "About 1 of 3 trials survives each" in said
     )
     assert re.search(
         r"One trial, measured on this machine: about \d+ (s|min)\. 7 consecutive trials", said

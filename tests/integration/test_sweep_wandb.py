@@ -1,4 +1,4 @@
-"""The real ``wandb sweep`` and ``wandb agent`` on each shipped file, and the sweeps that the lab starts with a key."""
+"""The real ``wandb sweep`` and ``wandb agent`` on each shipped file, and sweeps with a key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ PYTHON = """#!/bin/sh
 printf '%s\\n' "$@" > "words-$WANDB_SWEEP_ID-$WANDB_RUN_ID.txt"
 if [ "$WANDB_SWEEP_ID" = "{real}" ]; then exec {python} "$@" {words}; fi
 """
-# Both commands in one process, which saves the imports; the agent asks for work every 5 seconds otherwise.
+# Both commands in one process, which saves the imports; the agent asks for work every 5 seconds
+# otherwise.
 DRIVER = """
 import sys
 from wandb.cli.cli import cli
@@ -35,9 +36,14 @@ for number, path in enumerate(sys.argv[1:]):
     cli(["sweep", "--project", "gan-lab", path], standalone_mode=False)
     cli(["agent", "--project", "gan-lab", f"sweep{number}"], standalone_mode=False)
 """
-AGENT = "import sys; from wandb.wandb_agent import Agent; Agent.POLL_INTERVAL = 0.1; from wandb.cli.cli import cli; cli()"
-TINY = ["data.source=sample", "log.wandb=offline", "log.progress_bar=false", "run.images=128", "run.evaluate_every_images=64", "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true",
-        "metrics.inception_weights=off", "model.width=8", "log.grid_every_images=128", "run.root=runs"]  # fmt: skip
+AGENT = (
+    "import sys; from wandb.wandb_agent import Agent; Agent.POLL_INTERVAL = 0.1; "
+    "from wandb.cli.cli import cli; cli()"
+)
+TINY = ["data.source=sample", "log.wandb=offline", "log.progress_bar=false", "run.images=128",
+        "run.evaluate_every_images=64", "metrics.num_fakes=64", "metrics.num_reals=64",
+        "metrics.allow_small_n=true", "metrics.inception_weights=off", "model.width=8",
+        "log.grid_every_images=128", "run.root=runs"]  # fmt: skip
 
 
 def ends(sweep: sweep_file.Sweep) -> list[dict[str, Any]]:
@@ -47,8 +53,13 @@ def ends(sweep: sweep_file.Sweep) -> list[dict[str, Any]]:
 
 def environment(folder: Path, server: Server) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    return kept | {"WANDB_BASE_URL": server.address, "WANDB_API_KEY": "0" * 40, "HOME": str(folder),
-                   "PATH": f"{folder}{os.pathsep}{kept['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}  # fmt: skip
+    return kept | {
+        "WANDB_BASE_URL": server.address,
+        "WANDB_API_KEY": "0" * 40,
+        "HOME": str(folder),
+        "PATH": f"{folder}{os.pathsep}{kept['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
 
 
 def stand_in(folder: Path, real: str = "none", words: list[str] | None = None) -> None:
@@ -71,8 +82,9 @@ def test_wandb_agent_passes_the_arguments_of_the_local_engine(
     stand_in(folder, f"sweep{real}", [*TINY, f"data.root={data_root}"])
     with serving(Server(trials)) as server:
         files = [str(sweep_file.sweep_folder() / f"{name}.yaml") for name in NAMES]
-        done = subprocess.run([sys.executable, "-c", DRIVER, *files], env=environment(folder, server), cwd=folder,
-                              capture_output=True, text=True, timeout=180)  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", DRIVER, *files],
+                              env=environment(folder, server), cwd=folder, capture_output=True,
+                              text=True, timeout=180)  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name in NAMES:
         check_words(folder, server, name)

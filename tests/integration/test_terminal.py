@@ -1,4 +1,4 @@
-"""Whatever a terminal, a pipe, a locale or the memory does, there is one line, and a training continues."""
+"""Faults of terminal, pipe, locale or memory: one line, and the training continues."""
 
 from __future__ import annotations
 
@@ -91,8 +91,10 @@ def test_closed_pipe_silences_a_stream_and_raises_nothing() -> None:
 
 
 def test_a_training_outlives_the_reader_of_its_output(tmp_path: Path, data_root: Path) -> None:
-    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true",
-             "run.images=64", "data.batch_size=16", "run.id=piped"]  # fmt: skip
+    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample",
+             "log.wandb=off", "metrics.num_fakes=100", "metrics.num_reals=100",
+             "metrics.allow_small_n=true", "run.images=64", "data.batch_size=16",
+             "run.id=piped"]  # fmt: skip
     reading, writing = os.pipe()
     os.close(reading)
     ended = subprocess.run(
@@ -154,8 +156,8 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.parametrize(("mode", "environment", "off"),
-                         [("auto", "disabled", True), ("auto", "offline", False), ("off", "online", True),
-                          ("offline", "disabled", False)])  # fmt: skip
+                         [("auto", "disabled", True), ("auto", "offline", False),
+                          ("off", "online", True), ("offline", "disabled", False)])  # fmt: skip
 def test_wandb_mode_disabled_is_heard(
     mode: str, environment: str, off: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,8 +165,18 @@ def test_wandb_mode_disabled_is_heard(
     assert wandb_logger.is_disabled(mode) == off
 
 
-@pytest.mark.parametrize(("value", "off"), [("true", True), ("1", True), ("YES", True), ("on ", True),
-                                            ("false", False), ("0", False), ("", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "off"),
+    [
+        ("true", True),
+        ("1", True),
+        ("YES", True),
+        ("on ", True),
+        ("false", False),
+        ("0", False),
+        ("", False),
+    ],
+)
 def test_wandb_disabled_variable_is_honored(
     value: str, off: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,8 +191,9 @@ def test_wandb_disabled_variable_is_honored(
 
 def test_a_hang_up_ends_a_training_with_a_checkpoint(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "log.progress_bar=false",
-             "run.id=hung", "run.images=3200", "data.batch_size=16"]  # fmt: skip
+    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample",
+             "log.wandb=off", "log.progress_bar=false", "run.id=hung", "run.images=3200",
+             "data.batch_size=16"]  # fmt: skip
     assert train("gan", words, log, Kill("step", 15, signal.SIGHUP)) == 143, log.read_text()
     assert (tmp_path / "gan" / "hung" / "checkpoints" / "last.ckpt").is_file()
 
@@ -198,8 +211,10 @@ def test_nohup_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_log_file_gets_a_line_every_so_often_and_no_bar(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "run.images=640",
-             "data.batch_size=16", "run.evaluate_every_images=320", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true"]  # fmt: skip
+    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample",
+             "log.wandb=off", "run.images=640", "data.batch_size=16",
+             "run.evaluate_every_images=320", "metrics.num_fakes=100", "metrics.num_reals=100",
+             "metrics.allow_small_n=true"]  # fmt: skip
     process = start("gan", words, log, environment={"LINES_EVERY": "0"})
     process.join()
     assert process.exitcode == 0, log.read_text()
@@ -239,8 +254,9 @@ def test_compiling_needs_a_compiler(
     data_root: Path,
 ) -> None:
     monkeypatch.setenv("CXX", "nosuch")
-    code, said = answer(capsys, monkeypatch, "train", "gan", "run.compile=true", f"run.root={tmp_path}", "log.wandb=off",
-                        f"data.root={data_root}", "data.source=sample")  # fmt: skip
+    code, said = answer(capsys, monkeypatch, "train", "gan", "run.compile=true",
+                        f"run.root={tmp_path}", "log.wandb=off", f"data.root={data_root}",
+                        "data.source=sample")  # fmt: skip
     assert code == 2
     assert "run.compile=true needs a C++ compiler, but nosuch was not found" in said
     assert not list(tmp_path.iterdir())
@@ -258,14 +274,18 @@ def test_name_with_line_break_and_full_file_table_are_one_line() -> None:
     assert errors.escape_line_breaks("left out: a\nb.png") == "left out: a\\nb.png"
     said = errors.explain_error(OSError(errno.EMFILE, "Too many open files", "x.csv"))
     assert (
-        said
-        == "[Errno 24] Too many open files: 'x.csv'. Raise the limit of open files: `ulimit -n 1024`"
+        said == "[Errno 24] Too many open files: 'x.csv'. "
+        "Raise the limit of open files: `ulimit -n 1024`"
     )
 
 
 def test_of_an_error_in_a_loaders_process_the_last_line_is_said() -> None:
-    caught = 'Caught UnreadableError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File "x.py"\n'
+    caught = (
+        "Caught UnreadableError in DataLoader worker process 0.\n"
+        'Original Traceback (most recent call last):\n  File "x.py"\n'
+    )
     error = UserError(
-        f"{caught}gan_lab.data.image_reader.UnreadableError: lz/1.png: [Errno 2] No such file or directory\n"
+        f"{caught}gan_lab.data.image_reader.UnreadableError: lz/1.png: "
+        "[Errno 2] No such file or directory\n"
     )
     assert errors.explain_error(error) == "lz/1.png: [Errno 2] No such file or directory"

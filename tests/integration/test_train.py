@@ -1,4 +1,4 @@
-"""What can be asked of a run that is there: reconstruct, interpolate, walk; and each wrong question in one line."""
+"""Commands on an existing run: reconstruct, interpolate, walk; each mistake in one line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def cells(path: Path, columns: int, count: int) -> Tensor:
 
 
 def parts(folder: Path, n: int) -> tuple[Tensor, Tensor, torch.nn.Module]:
-    """Held-out images, the means that the averaged encoder gives them, and the averaged generator."""
+    """Held-out images, their means by the averaged encoder, and the averaged generator."""
     data = Run(folder).restore(weights=None).data
     content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     made = {
@@ -121,8 +121,8 @@ def test_the_command_line_draws_the_walks_of_the_generator(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "walk.png"
-    answer(capsys, monkeypatch, "sample", str(folders["cgan"]), "-n", "11", "--interpolate", "5", "--seed", "4",
-           "--out", str(out))  # fmt: skip
+    answer(capsys, monkeypatch, "sample", str(folders["cgan"]), "-n", "11", "--interpolate", "5",
+           "--seed", "4", "--out", str(out))  # fmt: skip
     expected = load_generator(folders["cgan"]).walk(
         2, 5, seed=4
     )  # eleven images have room for two ways of five
@@ -233,8 +233,17 @@ def test_the_words_of_a_place_reach_each_command(
 
 
 def test_classes_have_the_names_of_the_data_or_the_user(pets: Path, tmp_path: Path) -> None:
-    loaded = loading.load("cgan", ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.size=28", "log.wandb=off",
-                                  "metrics.allow_small_n=true", "log.progress_bar=false"])  # fmt: skip
+    loaded = loading.load(
+        "cgan",
+        [
+            "data.name=folder",
+            f"data.root={tmp_path / 'photos'}",
+            "data.size=28",
+            "log.wandb=off",
+            "metrics.allow_small_n=true",
+            "log.progress_bar=false",
+        ],
+    )
     built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "run"))
     assert built.config.data.class_names == ["cat", "dog"]
     write_text(pets / "config.yaml", plain_yaml.write(to_dict(built.config)))

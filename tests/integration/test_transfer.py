@@ -1,4 +1,4 @@
-"""A run that begins with the weights of another one, and a discriminator some of whose layers stay."""
+"""A run that starts from the weights of another run, with frozen discriminator layers."""
 
 from __future__ import annotations
 

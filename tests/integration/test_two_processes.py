@@ -36,9 +36,11 @@ def test_two_processes_equal_one_in_noise_weights_and_scores(
 ) -> None:
     experiment, log = experiment_of(family), tmp_path / "log"
     batch = batch_of(family)
-    words = small(family, tmp_path, data_root, "run.precision=64-true", f"data.batch_size={batch}", f"run.images={6 * batch}",
-                  f"run.evaluate_every_images={3 * batch}", f"log.log_every_images={batch}")  # fmt: skip
-    # batch norm sees its own share of the batch only; dropout has torch's own draws, which each process has for itself
+    words = small(family, tmp_path, data_root, "run.precision=64-true", f"data.batch_size={batch}",
+                  f"run.images={6 * batch}", f"run.evaluate_every_images={3 * batch}",
+                  f"log.log_every_images={batch}")  # fmt: skip
+    # batch norm sees its own share of the batch only; dropout has torch's own draws, which each
+    # process has for itself
     words += [*image_by_image(family, n_critic=2), *augmented(family), *degraded(family)]
     assert train(experiment, [*words, "run.id=one"], log, draws=str(tmp_path / "one")) == 0, (
         log.read_text()
@@ -103,7 +105,10 @@ def _tensors(tree: dict[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
 def test_ranks_hold_equal_weights_and_a_killed_pair_continues(
     tmp_path: Path, data_root: Path
 ) -> None:
-    """With batch norm and the default precision; Lightning compares nothing by itself, so the ranks say what they hold."""
+    """With batch norm and the default precision.
+
+    Lightning compares nothing itself, so the ranks report their weights.
+    """
     log = tmp_path / "log"
     words = small(
         "cgan",
@@ -144,12 +149,17 @@ def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) 
 
 
 def test_batch_norm_over_shares_of_the_batch_is_said(tmp_path: Path, data_root: Path) -> None:
-    """Two processes on CPUs normalize by 8 images each, as two micro-batches do anywhere, and one by 16: the lab says so, and
-    without batch norm nothing.
+    """Two CPU processes normalize by 8 images each, as two micro-batches do; one by 16.
+
+    The lab reports it, and nothing without batch norm.
     """
     on_cpus = 0 if torch.cuda.is_available() else 1
-    for world, words, count in ((2, ["model.norm=batch"], on_cpus), (2, ["model.norm=none", "run.micro_batches=2"], 0),
-                                (1, ["model.norm=batch", "run.micro_batches=2"], 1), (1, ["model.norm=batch"], 0)):  # fmt: skip
+    for world, words, count in (
+        (2, ["model.norm=batch"], on_cpus),
+        (2, ["model.norm=none", "run.micro_batches=2"], 0),
+        (1, ["model.norm=batch", "run.micro_batches=2"], 1),
+        (1, ["model.norm=batch"], 0),
+    ):
         launched = SimpleNamespace(world_size=world)
         config = loading.load("dcgan", small("gan", tmp_path, data_root, *words)).config
         family = builder.build_family(config, datasets.load(config.data, 0))

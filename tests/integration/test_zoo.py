@@ -56,7 +56,7 @@ def test_zoo_model_is_an_unchanged_export(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_zoo_scores_are_those_of_the_card(name: str, data_root: Path) -> None:
-    """The headline score of the weights, computed as by ``gan-lab evaluate``, is the recorded one."""
+    """The headline score of the weights, as by ``gan-lab evaluate``, is the recorded one."""
     model = MODELS[name]
     _, _, experiment, *overrides = shlex.split(model.config["command"])
     loaded = loading.load(experiment, [*overrides, f"data.root={data_root}"])

@@ -1,4 +1,4 @@
-"""Zip files as data.root: what is wrong with one is one line, and never more is written than the limits allow."""
+"""Zip files as data.root: faults are one line, and limits bound what is written."""
 
 from __future__ import annotations
 

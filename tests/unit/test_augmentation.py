@@ -1,4 +1,4 @@
-"""Augmentations against other ways to compute them, and ADA's probability against its closed form."""
+"""Augmentations against other ways to compute them; the probability of ADA in closed form."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_parts_are_changed_alike_and_each_call_otherwise() -> None:
 
 
 def test_the_strengths_are_those_that_are_stated() -> None:
-    """Over many draws: shifts reach an eighth of the side, scales have their octaves, half are mirrored."""
+    """Over many samples: shifts up to an eighth of the side, scales in octaves, half mirrored."""
     n = 4_000
     x = torch.zeros(n, 1, 17, 17, dtype=torch.float64)
     x[:, :, 8, 8] = 1  # the middle

@@ -72,9 +72,12 @@ def test_another_key_is_built_anew_beside_the_first(tmp_path: Path) -> None:
 
 def test_the_fingerprint_is_that_of_names_shapes_types_and_values(tmp_path: Path) -> None:
     variants = [
-        {"a": np.array([1, 2])}, {"b": np.array([1, 2])}, {"a": np.array([[1, 2]])}, {"a": np.array([1, 3])},
+        {"a": np.array([1, 2])},
+        {"b": np.array([1, 2])},
+        {"a": np.array([[1, 2]])},
+        {"a": np.array([1, 3])},
         {"a": np.array([1, 2], np.uint64)},
-    ]  # fmt: skip
+    ]
     prints = [decoded_once(tmp_path, "x", str(i), lambda v=v: v)[1] for i, v in enumerate(variants)]  # type: ignore[misc]
     assert len(set(prints)) == len(variants)
     assert decoded_once(tmp_path, "x", "same again", lambda: variants[0])[1] == prints[0]
@@ -101,7 +104,10 @@ def test_an_interrupted_build_leaves_no_cache_and_nothing_else(
 
 
 def test_a_build_that_was_killed_half_way_is_done_again(tmp_path: Path) -> None:
-    killed = "cache.np.save = lambda path, array: os._exit(9)\ncache.decoded_once(root, 'x', 'key', build)"
+    killed = (
+        "cache.np.save = lambda path, array: os._exit(9)\n"
+        "cache.decoded_once(root, 'x', 'key', build)"
+    )
     assert subprocess.run([sys.executable, "-c", CHILD + killed, str(tmp_path)]).returncode == 9
     assert any(path.name.startswith(".unfinished-") for path in (tmp_path / "cache").iterdir())
     assert decoded_once(tmp_path, "x", "key", build)[0]["b"].tolist() == [7, 8]

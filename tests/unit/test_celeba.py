@@ -45,7 +45,10 @@ def attributes(i: int) -> list[int]:
 
 
 def write(root: Path, layout: str, attributed: bool = True, partitioned: bool = True) -> Path:
-    """A CelebA of 16 faces whose level is 10 x their number; the partition holds out the last six, two of them to choose by."""
+    """A CelebA of 16 faces of level 10 x their number.
+
+    The partition holds out the last six, two of them for validation.
+    """
     home = {
         "torchvision": root / "celeba",
         "kaggle": root,
@@ -141,7 +144,10 @@ def test_an_unreadable_face_takes_its_label_with_it(tmp_path: Path) -> None:
     [
         (
             ["Smilling"],
-            "data.attributes=Smilling: unknown attribute 'Smilling'. Did you mean 'Smiling'? Available: 5_o_",
+            (
+                "data.attributes=Smilling: unknown attribute 'Smilling'. Did you mean 'Smiling'? "
+                "Available: 5_o_"
+            ),
         ),
         (["Male", "Male"], "data.attributes=Male,Male: list up to 8 attributes, each once."),
     ],
@@ -205,7 +211,10 @@ def test_the_sample_is_the_first_hundred_rows_which_are_faces(tmp_path: Path) ->
 
 
 def test_without_network_full_says_what_to_do_and_auto_takes_the_sample(tmp_path: Path) -> None:
-    problem = rf"CelebA is not in {tmp_path} and the downloads failed \(drive.*cannot be reached; .*dropbox.*\)"
+    problem = (
+        rf"CelebA is not in {tmp_path} and the downloads failed "
+        r"\(drive.*cannot be reached; .*dropbox.*\)"
+    )
     steps = "Download img_align_celeba.zip, .*"
     with pytest.raises(ValueError, match=f"^data.source=full: {problem}. {steps}"):
         celeba.decode(cfg(tmp_path, source="full"))
@@ -300,6 +309,7 @@ def test_the_bundle_is_the_last_resort(tmp_path: Path, host: Host) -> None:
 def test_when_every_source_fails_each_is_named(tmp_path: Path, host: Host) -> None:
     with pytest.raises(
         ValueError,
-        match=r"the downloads failed \(127.0.0.1: sent an HTML page.*; 127.0.0.1: HTTP status 404; 127.0.0.1: HTTP status 404\)",
+        match=r"the downloads failed \(127.0.0.1: sent an HTML page.*; "
+        r"127.0.0.1: HTTP status 404; 127.0.0.1: HTTP status 404\)",
     ):
         celeba.decode(cfg(tmp_path, source="full"))

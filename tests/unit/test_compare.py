@@ -1,4 +1,4 @@
-"""Comparisons: seeds are grouped, each protocol has its column, and only a significant best is marked."""
+"""Comparisons: seeds are grouped, protocols have columns, a significant best is marked."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from gan_lab.runs.results import read_summary
 from gan_lab.runs.run_folder import RunFolder, to_dict
 
 HIGHER = {"digit_score": True, "fd_digits": False, "baseline_accuracy": None}
-PROTOCOL = {"extractor": "digits", "reals": 1000, "fakes": 1000, "data": "mnist-sample", "fingerprint": "f",
-            "weights": "ema best, iteration 7", "seed": 0, "versions": {"torch": "2.15", "numpy": "2.4"}}  # fmt: skip
+PROTOCOL = {"extractor": "digits", "reals": 1000, "fakes": 1000, "data": "mnist-sample",
+            "fingerprint": "f", "weights": "ema best, iteration 7", "seed": 0,
+            "versions": {"torch": "2.15", "numpy": "2.4"}}  # fmt: skip
 
 
 def run(
@@ -117,8 +118,10 @@ def test_score_has_column_per_protocol(tmp_path: Path) -> None:
     c = run(tmp_path, "dcgan", scores={"fd_digits": 3.0}, weights="ema best, iteration 9")
     made = compare([a, b, c])
     assert [(column.title, column.note) for column in made.columns] == [
-        ("fd_digits [1]", "reals=1000, resize=unknown"), ("fd_digits [2]", "reals=500, resize=none"), ("digit_score", "")
-    ]  # fmt: skip
+        ("fd_digits [1]", "reals=1000, resize=unknown"),
+        ("fd_digits [2]", "reals=500, resize=none"),
+        ("digit_score", ""),
+    ]
     assert made.columns[1].protocol["reals"] == 500
     assert [[cell and cell.mean for cell in row.cells] for row in made.rows] == [
         [1.0, None, 9.0], [None, 2.0, None], [3.0, None, None]
@@ -129,7 +132,10 @@ def test_row_with_differing_protocols_is_refused(tmp_path: Path) -> None:
     """Runs of one row with different protocols are an error."""
     a = run(tmp_path, "cgan", scores={"fd_digits": 1.0})
     b = run(tmp_path, "cgan", "run.seed=1", scores={"fd_digits": 2.0}, fingerprint="g")
-    expected = f"fd_digits of {a} and {b} has different protocols (fingerprint=f and fingerprint=g), so it has no mean"
+    expected = (
+        f"fd_digits of {a} and {b} has different protocols (fingerprint=f and fingerprint=g), "
+        "so it has no mean"
+    )
     with pytest.raises(ValueError, match=re.escape(expected)):
         compare([a, b])
 
@@ -276,8 +282,11 @@ def test_sign_test_p_equals_scipy(above: int, below: int) -> None:
 
 def test_notes_contain_effect_and_real_vs_real(tmp_path: Path) -> None:
     """The notes contain the difference of the two best rows and the real-vs-real score."""
-    folders = [run(tmp_path, name, f"run.seed={i}", scores={"fd_digits": value + i / 10}, floor=floor)
-               for name, value, floor in (("cgan", 1.0, 0.25), ("gan", 6.0, 0.38)) for i in range(3)]  # fmt: skip
+    folders = [
+        run(tmp_path, name, f"run.seed={i}", scores={"fd_digits": value + i / 10}, floor=floor)
+        for name, value, floor in (("cgan", 1.0, 0.25), ("gan", 6.0, 0.38))
+        for i in range(3)
+    ]
     notes = compare(folders).notes
     assert notes[0].startswith(
         "fd_digits: the ratio of the best to the next (gan) is 0.18 (0.145 to 0.223), p = "

@@ -154,9 +154,13 @@ def test_a_file_that_cannot_be_meant_is_answered_in_one_line(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("folder.yaml", "folder.yaml is no file. Name a .yaml file"), ("pipe.yaml", "pipe.yaml is no file"),
-     ("a.json", "a.json is not the path of a .yaml file"), ("a.yaml/", "a.yaml/ is not the path")],
-)  # fmt: skip
+    [
+        ("folder.yaml", "folder.yaml is no file. Name a .yaml file"),
+        ("pipe.yaml", "pipe.yaml is no file"),
+        ("a.json", "a.json is not the path of a .yaml file"),
+        ("a.yaml/", "a.yaml/ is not the path"),
+    ],
+)
 def test_path_that_is_no_experiment_file_is_named(name: str, message: str, tmp_path: Path) -> None:
     """It exists, so it is neither missing nor an unknown experiment."""
     (tmp_path / "folder.yaml").mkdir()
@@ -285,11 +289,17 @@ def test_defaults_are_in_their_own_ranges_and_both_ends_of_a_range_are_held() ->
     "arguments", [["-c", "import gan_lab.config.loading, sys"], ["-m", "gan_lab", "--help"]]
 )
 def test_neither_the_config_nor_the_help_imports_torch(arguments: list[str]) -> None:
-    watch = "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, 'lightning' in sys.modules))"
+    watch = (
+        "import sys, atexit; "
+        "atexit.register(lambda: print('torch' in sys.modules, 'lightning' in sys.modules))"
+    )
     if arguments[0] == "-c":
         code = f"{watch}; {arguments[1]}"
     else:
-        code = f"{watch}; import runpy; sys.argv = {arguments[1:]!r}; runpy.run_module('gan_lab', run_name='__main__')"
+        code = (
+            f"{watch}; import runpy; sys.argv = {arguments[1:]!r}; "
+            "runpy.run_module('gan_lab', run_name='__main__')"
+        )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "False False"
     assert arguments[0] == "-c" or "train" in ran.stdout

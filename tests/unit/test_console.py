@@ -88,8 +88,10 @@ def test_the_table_shows_a_score_with_its_spread_and_what_it_was_measured_by(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     protocol = {"extractor": "digits", "fakes": 800, "reals": 90, "split": "test", "floor": 0.5}
-    best = {"kd_digits": {"value": 0.25, "spread": 0.0125, "protocol": protocol},
-            "fd_digits": {"value": 3.0, "protocol": protocol, "note": "of real images it is 0.5"}}  # fmt: skip
+    best = {
+        "kd_digits": {"value": 0.25, "spread": 0.0125, "protocol": protocol},
+        "fd_digits": {"value": 3.0, "protocol": protocol, "note": "of real images it is 0.5"},
+    }
     last = {"fd_digits": {"value": 4.0, "protocol": protocol}}
     (tmp_path / "config.yaml").write_text("family: gan\n")
     write_summary(tmp_path, {"scores": {"best": best, "last": last}})

@@ -31,9 +31,7 @@ def test_each_size_has_the_blocks_that_were_asked_for_and_all_begin_as_the_ident
             assert not torch.allclose(block(x), x)
 
 
-def test_the_first_two_convolutions_of_a_branch_begin_as_he_times_the_number_of_blocks_to_the_minus_quarter() -> (
-    None
-):
+def test_first_two_convolutions_start_as_he_times_blocks_to_minus_quarter() -> None:
     D = discriminator(width=32, blocks=2)
     he = math.sqrt(2 / (1 + 0.2**2))
     for block in blocks_of(D):
@@ -101,7 +99,7 @@ def test_each_image_is_made_and_judged_by_itself() -> None:
 
 
 def test_penalties_reach_every_weight_of_the_discriminator_but_no_last_bias() -> None:
-    """Through convolutions in groups as well, by the closed form: a finite difference of the penalty."""
+    """Also through grouped convolutions, by a finite difference of the penalty."""
     D, x = discriminator(width=16), draw(9, 2, 1, 28, 28)
     wake(D)
     penalties.zero_centered_penalty(D, x).backward()

@@ -1,4 +1,4 @@
-"""Contrastive unpaired translation: the loss against its closed form, its gradients, and its heads."""
+"""Contrastive unpaired translation: the loss in closed form, its gradients, its heads."""
 
 from __future__ import annotations
 

@@ -92,9 +92,7 @@ def test_the_losses_are_those_of_equations_1_to_3_and_section_5_2() -> None:
     )
 
 
-def test_translators_that_undo_each_other_have_no_cycle_loss_and_no_identity_weight_no_identity_loss() -> (
-    None
-):
+def test_inverse_translators_have_no_cycle_loss_and_no_weight_no_identity_loss() -> None:
     family = made(identity_weight=0.0)
     family.generator, family.generator_back = Shift(0.3), Shift(-0.3)
     family.discriminator, family.discriminator_back = Says(1.0), Says(1.0)

@@ -24,7 +24,7 @@ from tests.helpers.trainers import attach
 
 
 def numbered(train: int = 30, test: int = 25, classes: int = 5) -> ArrayDataset:
-    """Images whose every pixel is the number of their row, the held-out ones counting down from 255."""
+    """Images whose pixels are the number of their row; held-out ones count down from 255."""
 
     def flat(values: np.ndarray) -> np.ndarray:
         return values.astype(np.uint8).repeat(16).reshape(-1, 1, 4, 4)

@@ -1,4 +1,4 @@
-"""The public data modules with a plain LightningModule: standard batches in [-1, 1], and labels that match the images."""
+"""The public data modules with a LightningModule: batches in [-1, 1], matching labels."""
 
 from __future__ import annotations
 
@@ -88,8 +88,9 @@ def test_a_plain_classifier_learns_the_digits_in_one_epoch(
     seed_everything(0, verbose=False)
     model = Classifier(mnist.image_shape, mnist.num_classes)
     trainer = Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path, log_every_n_steps=1,
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        log_every_n_steps=1,
     )  # fmt: skip
     trainer.fit(model, datamodule=mnist)
     assert trainer.global_step == 20
@@ -229,7 +230,10 @@ def test_a_fallback_to_the_sample_is_a_warning(
 
 
 def test_a_folder_without_the_set_is_refused_with_names_of_arguments(tmp_path: Path) -> None:
-    said = rf"^root={tmp_path} does not contain mnist .* Or download mnist into it with source=full, or use 5,000 digits with source=sample"
+    said = (
+        rf"^root={tmp_path} does not contain mnist .* Or download mnist into it with source=full, "
+        r"or use 5,000 digits with source=sample"
+    )
     with pytest.raises(UserError, match=said):
         MNISTDataModule(tmp_path).setup()
     with pytest.raises(UserError, match=r"^image_size=8x10: data.name=celeba supports 8x8"):

@@ -31,13 +31,17 @@ def as_before() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("flags", "precision", "expected"),
     [
-        ("avx512f avx512_bf16", "32-true", "run.precision=bf16-mixed trains convolutional networks faster"),
+        (
+            "avx512f avx512_bf16",
+            "32-true",
+            "run.precision=bf16-mixed trains convolutional networks faster",
+        ),
         ("avx512f avx512_bf16", "bf16-mixed", ""),
         ("avx512f avx512_bf16x", "32-true", ""),
         ("avx2", "bf16-mixed", "run.precision=32-true is faster"),
         ("asimd bf16", "32-true", "run.precision=bf16-mixed trains convolutional networks faster"),
     ],
-)  # fmt: skip
+)
 def test_advice_on_bf16_follows_flags_of_processor(
     flags: str, precision: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,7 @@ def stack(directions: list[Direction]) -> Tensor:
 
 
 class Linear(nn.Module):
-    """A linear generator whose first layer has singular values ``SCALES`` and right vectors ``axes``.
+    """A linear generator whose first layer has singular values ``SCALES`` along ``axes``.
 
     The layer also reads an embedding of the label, which has a far larger effect.
     """
@@ -71,7 +71,7 @@ class Linear(nn.Module):
 @torch.no_grad()
 @pytest.mark.parametrize("outputs", [5, 40])
 def test_components_of_a_linear_layer_are_its_singular_vectors(outputs: int) -> None:
-    """With latents from N(0, I), shares of the variance are those of the squared singular values."""
+    """With latents from N(0, I), shares of variance are those of squared singular values."""
     axes, z, y = make_axes(), draw(2, 30_000, 5), torch.arange(30_000) % 3
     coordinates = compute_first_layer(Linear(axes, outputs), z, y)
     found = find_components(z, coordinates, y, 4)

@@ -1,4 +1,4 @@
-"""Downloads against a server on this machine that breaks off, forgets, refuses, and sends pages of HTML."""
+"""Downloads from a local server that breaks off, forgets, refuses, and sends HTML pages."""
 
 from __future__ import annotations
 
@@ -115,9 +115,13 @@ def test_a_page_of_html_is_recognised_and_the_next_source_is_asked(
 
 @pytest.mark.parametrize(
     ("name", "archive", "reason"),
-    [("none.zip", True, "HTTP status 404"), ("other.zip", True, "sent something other than an archive"), ("page.zip", False, "sent an HTML page"),
-     ("empty.txt", False, "sent an empty file")],
-)  # fmt: skip
+    [
+        ("none.zip", True, "HTTP status 404"),
+        ("other.zip", True, "sent something other than an archive"),
+        ("page.zip", False, "sent an HTML page"),
+        ("empty.txt", False, "sent an empty file"),
+    ],
+)
 def test_other_faults_are_named(
     host: Host, tmp_path: Path, name: str, archive: bool, reason: str
 ) -> None:

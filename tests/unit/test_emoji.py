@@ -1,4 +1,4 @@
-"""OpenMoji's pictures: what they are drawn from, how they are divided, and what is said where they are not there."""
+"""OpenMoji's pictures: rendering, splits, and the messages where they are missing."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ def test_a_grinning_face_is_yellow_on_white_and_its_lines_are_black_on_white() -
 
 def test_lines_keep_every_layer_of_lines_wherever_it_lies_and_nothing_else() -> None:
     drawn = ET.fromstring(openmoji.keep_line_layers(
-        '<svg xmlns="http://www.w3.org/2000/svg"><g id="color"><path/></g><g id="Standing"><g id="line-2"><path/><g id="x"/></g>'
-        '<g id="skin"/></g><g id="line-supplement"><circle/></g><g id="hair"><path/></g><path/></svg>'
+        '<svg xmlns="http://www.w3.org/2000/svg"><g id="color"><path/></g>'
+        '<g id="Standing"><g id="line-2"><path/><g id="x"/></g><g id="skin"/></g>'
+        '<g id="line-supplement"><circle/></g><g id="hair"><path/></g><path/></svg>'
     ))  # fmt: skip
     assert [group.get("id") for group in drawn.iter(f"{openmoji.SVG}g")] == [
         "Standing",
@@ -81,9 +82,7 @@ def test_variants_share_a_base(one: str, other: str, same: bool) -> None:
     assert (openmoji.find_base(one) == openmoji.find_base(other)) == same
 
 
-def test_variants_and_equal_pictures_lie_on_one_side_of_the_split_and_a_fifth_is_held_out_of_each_group() -> (
-    None
-):
+def test_split_keeps_variants_together_and_holds_out_a_fifth_of_each_group() -> None:
     chosen = openmoji.list_emoji()
     assert len(chosen) == len(set(chosen)) > 4000
     pixels = np.arange(len(chosen), dtype=np.uint32).reshape(-1, 1, 1, 1)
@@ -115,9 +114,11 @@ def test_variants_and_equal_pictures_lie_on_one_side_of_the_split_and_a_fifth_is
 
 def test_groups_are_unicodes() -> None:
     groups = {picture.code: picture.group for picture in openmoji.list_emoji()}
-    expected = {FACE: "Smileys & Emotion", "1F44B-1F3FD": "People & Body", "1F98A": "Animals & Nature", "1F34E": "Food & Drink",
-                "1F680": "Travel & Places", "26BD": "Activities", "2702-FE0F" if "2702-FE0F" in groups else "2702": "Objects",
-                "2764": "Smileys & Emotion", "1F1E9-1F1EA": "Flags", "0023-FE0F-20E3": "Symbols"}  # fmt: skip
+    expected = {FACE: "Smileys & Emotion", "1F44B-1F3FD": "People & Body",
+                "1F98A": "Animals & Nature", "1F34E": "Food & Drink", "1F680": "Travel & Places",
+                "26BD": "Activities", "2702-FE0F" if "2702-FE0F" in groups else "2702": "Objects",
+                "2764": "Smileys & Emotion", "1F1E9-1F1EA": "Flags",
+                "0023-FE0F-20E3": "Symbols"}  # fmt: skip
     assert {code: openmoji.GROUPS[groups[code]] for code in expected} == expected
     assert groups["E000" if "E000" in groups else "E010"] == len(openmoji.GROUPS)  # OpenMoji's own
 

@@ -65,7 +65,7 @@ def data(
 
 
 class Generator(torch.nn.Module):
-    """Stands for a family whose fakes depend on the stream, the labels and the sources it is given."""
+    """Stands for a family whose fakes depend on the stream, the labels and the sources."""
 
     output_names = ("generated",)
     device, dtype = torch.device("cpu"), torch.float32
@@ -145,8 +145,14 @@ def test_cache_key_depends_on_reals_extractor_and_n(
     assert first != Path()
     assert known(digits(final=False), 100) == Path()  # the end needs no second look at them
     labelled = ClassificationAccuracyScore(10, cap=10_000)
-    others = [known(labelled, 100), known(digits(), 120), known(digits(), 100, size=260), known(digits(), 100, split="train"),
-              known(digits(), 100, cap=50), known(FeatureScores(extractors.load("random"), False, 10_000, True), 100)]  # fmt: skip
+    others = [
+        known(labelled, 100),
+        known(digits(), 120),
+        known(digits(), 100, size=260),
+        known(digits(), 100, split="train"),
+        known(digits(), 100, cap=50),
+        known(FeatureScores(extractors.load("random"), False, 10_000, True), 100),
+    ]
     assert len({first, *others}) == 7
 
 
@@ -167,7 +173,10 @@ def test_evaluation_is_equal_for_several_processes(
     monkeypatch.setattr(evaluator, "is_distributed", lambda: True)
     for rank in range(3):
         group.get_rank = lambda rank=rank: rank
-        group.all_gather_object = lambda into, mine: (shares.append(mine), into.__setitem__(slice(None), shares + [mine] * (len(into) - len(shares))))  # fmt: skip
+        group.all_gather_object = lambda into, mine: (
+            shares.append(mine),
+            into.__setitem__(slice(None), shares + [mine] * (len(into) - len(shares))),
+        )
         again = evaluator_of(served, digits(), 120, fakes=230, max_features_kept=150)
         together = again._compute_fake_statistics(FAMILY)[0]  # whole for the last of them
     assert together.keys() == whole.keys()

@@ -136,7 +136,7 @@ def test_kernel_distance_is_mean_of_unbiased_estimate() -> None:
 
 
 def test_formulas_give_torch_fidelitys_values_to_the_last_bit() -> None:
-    """The formulas are written out in the lab; torch-fidelity, which defines the published values, is the reference."""
+    """The lab's formulas match torch-fidelity, which defines the published values."""
     real, fake = drawn(70, 6, 0).float(), drawn(90, 6, 1).float() * 1.5 + 0.2
     theirs = fid_statistics_to_metric(
         *(numpy_statistics(part) for part in (real, fake)), verbose=False
@@ -167,7 +167,8 @@ def test_prdc_of_constructed_sets() -> None:
     same = manifold(line, line)
     assert (same["precision"], same["recall"], same["coverage"]) == (1, 1, 1)
     assert manifold(line, line + 1000) == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
-    # all fakes at one real: each lies in every ball that reaches it, of the others nothing is recalled
+    # all fakes at one real: each lies in every ball that reaches it, of the others nothing is
+    # recalled
     one = manifold(line, torch.full((20, 1), 10.0))
     within = sum(
         abs(10 - i) <= (5 if i in (0, 19) else 4 if i in (1, 18) else 3) for i in range(20)
@@ -200,7 +201,7 @@ def test_too_few_images_for_neighbors_are_refused() -> None:
 
 
 def test_copied_reals_do_not_change_the_shares() -> None:
-    """A folder of which every image occurs six times has the values of the folder without copies."""
+    """A folder that contains every image six times scores like the folder without copies."""
     real, fake = drawn(60, 4, 0), drawn(40, 4, 1)
     alone = manifold(real, fake)
     with logged() as said:

@@ -1,4 +1,4 @@
-"""The account of all files of random folder trees: nothing is lost, and no test image is trained on."""
+"""The counts of files of random folder trees: none is lost, no test image is trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of anyone's images: classes, held-out images, and a training on one with every mode and fault."""
+"""A user's image folder: classes, held-out images, a training with every mode and fault."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_first_level_folders_are_the_classes_and_one_may_hold_a_single_image(
     made = folder.decode(cfg(tmp_path))
     assert made.spec.classes == 3
     assert made.about == (
-        f"37 images of {tmp_path}, 4 held out, 3 classes (ant, cats, dogs; data.labels=false ignores them)"
-        " (41 center-cropped); all 41 files are used"
+        f"37 images of {tmp_path}, 4 held out, 3 classes (ant, cats, dogs; "
+        "data.labels=false ignores them) (41 center-cropped); all 41 files are used"
     )
     right = {
         value: 0 if value == 200 else 1 if value < 100 else 2
@@ -158,9 +158,10 @@ def test_every_mode_and_fault_is_served_or_named(tmp_path: Path, lazy: bool) -> 
 def test_a_folder_with_every_mode_and_fault_trains_two_steps(tmp_path: Path) -> None:
     readable = every_mode(tmp_path / "all")
     faults = every_fault(tmp_path / "all" / "bad")
-    words = ["data.name=folder", f"data.root={tmp_path / 'all'}", "data.max_unreadable=0.5", "data.size=16",
-             "data.cache_gb=0", "data.workers=1", "data.batch_size=4", "run.images=8", "model.width=4",
-             f"run.root={tmp_path / 'runs'}", "metrics.allow_small_n=true", "metrics.inception_weights=off",
+    words = ["data.name=folder", f"data.root={tmp_path / 'all'}", "data.max_unreadable=0.5",
+             "data.size=16", "data.cache_gb=0", "data.workers=1", "data.batch_size=4",
+             "run.images=8", "model.width=4", f"run.root={tmp_path / 'runs'}",
+             "metrics.allow_small_n=true", "metrics.inception_weights=off",
              "log.wandb=off", "log.progress_bar=false"]  # fmt: skip
     assert train("dcgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     said = (tmp_path / "log").read_text()
@@ -210,9 +211,11 @@ def test_gray_deep_and_wide_images_train_two_steps_and_samples_are_like_them(
 ) -> None:
     (tmp_path / "mine").mkdir()
     make(tmp_path / "mine", 12)
-    words = ["data.name=folder", f"data.root={tmp_path / 'mine'}", f"data.size={size}", "data.batch_size=4", "run.images=8",
-             "model.width=4", f"run.root={tmp_path / 'runs'}", "metrics.allow_small_n=true", "metrics.inception_weights=off",
-             "metrics.num_fakes=8", "log.wandb=off", "log.progress_bar=false", "run.id=x"]  # fmt: skip
+    words = ["data.name=folder", f"data.root={tmp_path / 'mine'}", f"data.size={size}",
+             "data.batch_size=4", "run.images=8", "model.width=4", f"run.root={tmp_path / 'runs'}",
+             "metrics.allow_small_n=true", "metrics.inception_weights=off",
+             "metrics.num_fakes=8", "log.wandb=off", "log.progress_bar=false",
+             "run.id=x"]  # fmt: skip
     loaded = loading.load(family, words)
     run = RunFolder.of(loaded)
     built = builder.build(*builder.load_data(loaded.config), run)
@@ -287,8 +290,8 @@ def test_classes_below_the_only_folder_are_named(inside: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "names",
-    [("Cat", "cat"), ("cat", "cat "), ("cat.", "cat"), ("01", "1"), ("é", "e\N{COMBINING ACUTE ACCENT}"),
-     ("ﬁr", "fir")],
+    [("Cat", "cat"), ("cat", "cat "), ("cat.", "cat"), ("01", "1"),
+     ("é", "e\N{COMBINING ACUTE ACCENT}"), ("ﬁr", "fir")],
 )  # fmt: skip
 def test_class_names_that_hardly_differ_are_named(names: tuple[str, str], tmp_path: Path) -> None:
     """Two classes that look like one are a warning, and classes that differ are none."""

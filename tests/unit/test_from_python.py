@@ -1,4 +1,4 @@
-"""Data sets passed from Python: every kind gives the same pixels, and what cannot be right is refused by name."""
+"""Data sets passed from Python: every kind gives equal pixels; faults are named errors."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from gan_lab.distributed.gradients import average_gradients
 
 
 def test_average_gradients_of_two_ranks_are_their_means(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other rank's gradients arrive in one message, and the means land in the tensors they belong to."""
+    """The other rank's gradients arrive in one message; each tensor receives its mean."""
     own = [
         torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
         torch.tensor(5.0),

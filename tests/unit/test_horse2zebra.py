@@ -189,7 +189,7 @@ def test_the_directions_and_the_paired_sample_have_other_fingerprints(
 
 
 def two_sets(root: Path, test: bool) -> Callable[[ArrayDataset], dict[str, list[int]]]:
-    """Flat pictures: trainA 0.., trainB 100.., testA 50.., testB 150..; returns what reads them back."""
+    """Flat pictures: trainA 0.., trainB 100.., testA 50.., testB 150..; returns their reader."""
     counts = {"trainA": (0, 12), "trainB": (100, 15)} | (
         {"testA": (50, 3), "testB": (150, 4)} if test else {}
     )
@@ -209,11 +209,16 @@ def test_the_four_folders_are_the_four_parts(
     monkeypatch.setenv("GAN_LAB_CACHE", str(tmp_path / "cache"))
     values = two_sets(tmp_path / "root" / inside, test=True)
     made = horse2zebra.decode(cfg(tmp_path / "root", size=8))
-    assert values(made) == {"train_sources": [*range(12)], "train_images": [*range(100, 115)],
-                            "test_sources": [*range(50, 53)], "test_images": [*range(150, 154)]}  # fmt: skip
+    assert values(made) == {
+        "train_sources": [*range(12)],
+        "train_images": [*range(100, 115)],
+        "test_sources": [*range(50, 53)],
+        "test_images": [*range(150, 154)],
+    }
     assert (made.spec.pairs, made.spec.content, made.source) == ("none", "photos", "full")
     assert made.about == (
-        f"12 images of A and 15 of B (3 and 4 held out), unpaired, from {tmp_path / 'root' / inside}"
+        "12 images of A and 15 of B (3 and 4 held out), unpaired, from "
+        f"{tmp_path / 'root' / inside}"
         "; A: (15 center-cropped); B: (19 center-cropped); all 34 files are used"
     )
     assert not [
@@ -242,7 +247,8 @@ def test_an_empty_or_a_missing_second_set_is_named(tmp_path: Path) -> None:
     flat(tmp_path / "trainA" / "a.png", 0)
     with pytest.raises(
         ValueError,
-        match=f"{tmp_path} contains trainA, but not trainB. Use one of these layouts: trainA and trainB, ",
+        match=f"{tmp_path} contains trainA, but not trainB. "
+        "Use one of these layouts: trainA and trainB, ",
     ):
         horse2zebra.decode(cfg(tmp_path))
     (tmp_path / "trainB").mkdir()
@@ -253,7 +259,10 @@ def test_an_empty_or_a_missing_second_set_is_named(tmp_path: Path) -> None:
 def test_without_network_full_says_what_to_do_and_auto_takes_the_sample(
     tmp_path: Path, few: None, no_host: None
 ) -> None:
-    problem = rf"no trainA and trainB in {tmp_path}, and the download of horse2zebra failed \(efrosgans[^;]*; people.*\)"
+    problem = (
+        rf"no trainA and trainB in {tmp_path}, and the download of horse2zebra failed "
+        r"\(efrosgans[^;]*; people.*\)"
+    )
     with pytest.raises(
         ValueError,
         match=f"^data.source=full: {problem}. Unpack https://.*horse2zebra.zip into {tmp_path}",

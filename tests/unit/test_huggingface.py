@@ -1,4 +1,4 @@
-"""Data sets in Hugging Face's formats on disk: every layout gives the same images, labels and splits."""
+"""Data sets in Hugging Face's formats: every layout gives equal images, labels, splits."""
 
 from __future__ import annotations
 
@@ -259,10 +259,14 @@ METADATA = {
     'file_name,label\n"00.png,cat\n': "unexpected end of data. Check its quotation marks",
     "name,label\n00.png,cat\n": r"row 1 has no file_name \(columns: name, label\)",
     "file_name,label\n00.png,cat\n00.png,dog\n": "00.png is listed twice",
-    "file_name,label\n00.png,cat\n99.png,dog\n": "files listed in the metadata are missing: 99.png. Add them",
+    "file_name,label\n00.png,cat\n99.png,dog\n": (
+        "files listed in the metadata are missing: 99.png. Add them"
+    ),
     "file_name,label\n00.png,a,b\n": "row 1 has more values than columns",
     "file_name,label\n": "lists no images",
-    "file_name,label\n00.png,\n01.png,cat\n": "1 images have no label in the column label, such as row 0",
+    "file_name,label\n00.png,\n01.png,cat\n": (
+        "1 images have no label in the column label, such as row 0"
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Sets in MNIST's file format and CIFAR-10's records: read as what they are, refused when they are cut off."""
+"""MNIST's file format and CIFAR-10's records: their values, and errors for truncated files."""
 
 from __future__ import annotations
 

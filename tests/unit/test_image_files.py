@@ -1,4 +1,4 @@
-"""Anyone's image files: what is found, what each mode becomes, what is refused, and what the cache does with them."""
+"""Users' image files: which are found, color modes, errors, and the cache."""
 
 from __future__ import annotations
 
@@ -108,8 +108,9 @@ def test_sixteen_and_thirty_two_bits_are_scaled_and_not_clipped(
 def test_exif_turns_the_picture_as_the_camera_was_held(orientation: int, tmp_path: Path) -> None:
     upright = np.zeros((16, 32, 3), np.uint8)
     upright[:8, :8] = 255  # the corner that is up and left when it is shown
-    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
-              6: np.rot90(upright, 1), 7: np.rot90(upright, 1)[:, ::-1], 8: np.rot90(upright, -1)}  # fmt: skip
+    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+              5: upright.swapaxes(0, 1), 6: np.rot90(upright, 1), 7: np.rot90(upright, 1)[:, ::-1],
+              8: np.rot90(upright, -1)}  # fmt: skip
     if orientation == 7:
         stored[7] = upright[::-1, ::-1].swapaxes(0, 1)
     exif = Image.Exif()
@@ -208,9 +209,12 @@ def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Pa
     (tmp_path / "e.jpg").write_bytes(b"nothing")
     (tmp_path / "README").touch()
     assert image_files.survey(tmp_path) == {
-        "extensions": "3 .png, 1 .jpg, 1 without extension", "modes": "2 RGB, 1 LA",
-        "widths": "4 to 8, median 6", "heights": "5 to 9, median 7", "unreadable": "e.jpg (UnidentifiedImageError)",
-    }  # fmt: skip
+        "extensions": "3 .png, 1 .jpg, 1 without extension",
+        "modes": "2 RGB, 1 LA",
+        "widths": "4 to 8, median 6",
+        "heights": "5 to 9, median 7",
+        "unreadable": "e.jpg (UnidentifiedImageError)",
+    }
     assert image_files.survey(tmp_path / "c" / "nothing") == {
         "extensions": "no files",
     }
@@ -281,8 +285,11 @@ def test_of_many_unreadable_files_the_first_three_are_named(tmp_path: Path) -> N
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for path in paths:
         path.write_text("x")
-    with pytest.raises(ValueError, match=r"^5 of 5 images are unreadable: 0.png: [^;]*; 1.png: [^;]*; 2.png: "
-                       r"[^;]* and 2 more\. Convert them"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"^5 of 5 images are unreadable: 0.png: [^;]*; 1.png: [^;]*; 2.png: "
+        r"[^;]* and 2 more\. Convert them",
+    ):
         opened(paths, tmp_path, max_unreadable=1.0)
 
 

@@ -44,7 +44,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def at_the_end(reals: int, **keys: Any) -> tuple[list[str], list[str]]:
-    """The names of the scores of photographs at the end of a training, and why others are left out."""
+    """The names of the final scores on photographs, and the reasons to omit others."""
     setting = Setting(PHOTOS, MetricsConfig(**keys), reals=reals, fakes=5000, final=True)
     names = [name for metric in FeatureScores.create(setting) for name in metric.names]
     return names, setting.notes
@@ -103,9 +103,9 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
         smooth_noise(tmp_path / name, seed, n, size) for seed, name in enumerate(("real", "fake"))
     )
     theirs = torch_fidelity.calculate_metrics(
-        input1=str(tmp_path / "fake"), input2=str(tmp_path / "real"), cuda=False, isc=True, fid=True, kid=True,
-        kid_subset_size=n // 2, feature_extractor_weights_path=str(weights), cache=False, verbose=False,
-        batch_size=6, save_cpu_ram=True,
+        input1=str(tmp_path / "fake"), input2=str(tmp_path / "real"), cuda=False, isc=True,
+        fid=True, kid=True, kid_subset_size=n // 2, feature_extractor_weights_path=str(weights),
+        cache=False, verbose=False, batch_size=6, save_cpu_ram=True,
     )  # fmt: skip
     metric = inception(weights)
     tally = Tally(metric, 10_000)

@@ -1,4 +1,4 @@
-"""InfoGAN: the prior with its codes, the bound on the mutual information, and what a category comes to stand for."""
+"""InfoGAN: the prior with codes, the bound on mutual information, learned categories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Projecting an image finds the latent that made it, and says how far it stays from one that no latent makes."""
+"""Projection finds the latent of a generated image, and reports the error for others."""
 
 from __future__ import annotations
 

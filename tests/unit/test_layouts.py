@@ -1,4 +1,4 @@
-"""What users bring: places without a set, layouts, what is left out, levels, classes, data that move."""
+"""Users' data: roots without a data set, layouts, skipped files, levels, classes, moved data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def test_a_place_that_somebody_typed_holds_the_set_or_is_an_error_and_stays_as_i
 ) -> None:
     photos = flat(tmp_path / "photos" / "holiday" / "a.jpeg", 0).parent.parent
     before = tree(tmp_path)
-    said = rf"^data.root={photos} does not contain {name} \(found: 1 .jpeg\). Expected .* with data.source=sample"
+    said = (
+        rf"^data.root={photos} does not contain {name} \(found: 1 .jpeg\). "
+        r"Expected .* with data.source=sample"
+    )
     with pytest.raises(ValueError, match=said):
         datasets.load(cfg(name, photos), 0)
     with pytest.raises(ValueError, match=rf"^data.root={tmp_path}/typo does not exist. Expected "):
@@ -120,8 +123,9 @@ def test_of_test_and_val_one_is_held_out_and_the_other_named(tmp_path: Path) -> 
     )
 
 
-SIDES = ["trainA trainB testA testB", "train/A train/B test/A test/B", "A/train B/train A/val B/val", "A B",
-         "TrainA TRAINB TestA testb", "Train/a train/b"]  # fmt: skip
+SIDES = ["trainA trainB testA testB", "train/A train/B test/A test/B",
+         "A/train B/train A/val B/val", "A B", "TrainA TRAINB TestA testb",
+         "Train/a train/b"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["pairs", "horse2zebra"])
@@ -140,7 +144,8 @@ def test_two_sides_are_found_in_every_usual_layout(tmp_path: Path, name: str, si
 
 
 @pytest.mark.parametrize(("places", "said"), [
-    ("trainA trainB train/A train/B", "has two layouts: trainA and trainB, as well as train/A and train/B. Keep one"),
+    ("trainA trainB train/A train/B",
+     "has two layouts: trainA and trainB, as well as train/A and train/B. Keep one"),
     ("trainA", "contains trainA, but not trainB. Use one of these layouts: trainA and trainB, or"),
     ("A a B", "contains both A and a. Keep one of them as A."),
 ])  # fmt: skip
@@ -158,7 +163,8 @@ def test_sides_of_different_shape_are_no_pair_and_of_different_size_are(tmp_path
         flat(tmp_path / "B" / f"{i}.png", (20,) * 3, size=(64, 32))
     with pytest.raises(
         ValueError,
-        match=r"4 of 4 images are unreadable: A/0.png \(32 x 32\) and B/0.png \(64 x 32\) have diff",
+        match=r"4 of 4 images are unreadable: "
+        r"A/0.png \(32 x 32\) and B/0.png \(64 x 32\) have diff",
     ):
         pairs.decode(cfg("pairs", tmp_path))
     for i in range(4):
@@ -223,7 +229,8 @@ def test_images_beside_class_folders_are_named_as_the_reason_that_there_are_no_l
         flat(tmp_path / name, 0)
     with pytest.warns(
         UserWarning,
-        match=rf"{tmp_path}: training without labels, because cover.png is outside of the class folders cat, dog",
+        match=rf"{tmp_path}: training without labels, "
+        r"because cover.png is outside of the class folders cat, dog",
     ):
         assert folder.decode(cfg("folder", tmp_path)).spec.classes == 0
     folder.decode(cfg("folder", tmp_path, labels=False))  # says nothing: warnings are errors here
@@ -247,14 +254,15 @@ def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.warns(UserWarning, match="skipped") as said:
         assert len(image_files.find_images(tmp_path)) == 3
     assert [str(one.message) for one in said] == [
-        f"skipped in {tmp_path}: 1 image with an unknown extension (without extension; rename to .png "
-        "or .jpg), 1 inaccessible folder (closed), 3 broken links (l0.jpg; l1.jpg; l2.jpg), "
-        "3 in an unsupported format (3 .heic; convert to PNG or JPEG)"
+        f"skipped in {tmp_path}: 1 image with an unknown extension (without extension; "
+        "rename to .png or .jpg), 1 inaccessible folder (closed), 3 broken links (l0.jpg; l1.jpg; "
+        "l2.jpg), 3 in an unsupported format (3 .heic; convert to PNG or JPEG)"
     ]
 
 
 @pytest.mark.parametrize(("dtype", "peaks", "white"), [
-    ("float32", [250, 260, 0.9, 1.1], 511), ("float32", [0.5, 0.8], 1), ("uint16", [4000, 16], 4095), ("uint16", [60_000], 65_535),
+    ("float32", [250, 260, 0.9, 1.1], 511), ("float32", [0.5, 0.8], 1),
+    ("uint16", [4000, 16], 4095), ("uint16", [60_000], 65_535),
 ])  # fmt: skip
 @pytest.mark.parametrize("lazy", [False, True])
 def test_images_of_many_levels_have_one_scale(
@@ -324,7 +332,8 @@ def test_a_disk_without_room_is_said_with_the_folder_and_the_remedies(
     )
     with pytest.raises(
         OSError,
-        match=r"no space left in .*: the decoded images take 38 MB, 2 MB are free. Set GAN_LAB_CACHE .*cache_gb=0",
+        match=r"no space left in .*: the decoded images take 38 MB, 2 MB are free. "
+        r"Set GAN_LAB_CACHE .*cache_gb=0",
     ):
         folder.decode(cfg("folder", tmp_path, size=1024))
     assert not list(layouts.cache_folder(tmp_path).glob("folder-*"))

@@ -199,7 +199,9 @@ def test_complete_levels_of_an_ambiguous_range_name_the_folder(tmp_path: Path) -
     with pytest.raises(UserError) as raised:
         complete_levels([], tmp_path, [*tmp_path.iterdir()])
     assert str(raised.value).startswith(f"{tmp_path}: 1 float images have values from -0.5 to 0.4,")
-    assert str(raised.value).endswith("Scale the values of all images to [0, 1], or save them with 8 bits.")  # fmt: skip
+    assert str(raised.value).endswith(
+        "Scale the values of all images to [0, 1], or save them with 8 bits."
+    )
     # Levels of the run for both kinds: no file is opened.
     assert complete_levels([0, 1, 0, 1], tmp_path, [Path("missing")]) == Levels(0, 1, 0, 1)
 

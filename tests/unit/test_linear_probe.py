@@ -36,7 +36,7 @@ class Constant(nn.Module):
 
 
 class Telling(Constant):
-    """Features that say the class: the corner's pixel, which is twenty times the class, all but alone."""
+    """Features with the class: a corner pixel of 20 times the class, and almost nothing else."""
 
     def features(self, images: Tensor) -> Tensor:
         corner = (images[:, 0, 0, 0] + 1) * 127.5

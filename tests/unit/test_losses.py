@@ -177,7 +177,7 @@ def test_smoothing_is_cross_entropy_of_soft_real_target(name: str, smoothing: fl
 
 
 def test_optimum_of_smoothed_labels_is_published_one() -> None:
-    """D* = (1 - s) p / (p + q): of Salimans et al. 2016, section 3.4, with alpha = 1 - s and beta = 0."""
+    """D* = (1 - s) p / (p + q): Salimans et al. 2016, section 3.4, alpha = 1 - s, beta = 0."""
     reals, fakes, s = (
         torch.tensor([0, 0, 0, 0, 1, 1, 2, 2]),
         torch.tensor([0, 1, 2, 2, 2, 2, 2, 2]),

@@ -1,4 +1,4 @@
-"""What results were measured with: resolved configs and code, and pages that say what has changed."""
+"""The record of a measurement: configs and code; pages say what has changed since."""
 
 from __future__ import annotations
 

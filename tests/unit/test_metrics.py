@@ -151,8 +151,10 @@ def test_exact_ring_has_rayleigh_share() -> None:
     )
 
 
-@pytest.mark.parametrize(("shares", "covered"), [([800] + [0] * 7, 1), ([100] * 8, 8), ([775, 25] + [0] * 6, 2),
-                                                 ([776, 24] + [0] * 6, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shares", "covered"),
+    [([800] + [0] * 7, 1), ([100] * 8, 8), ([775, 25] + [0] * 6, 2), ([776, 24] + [0] * 6, 1)],
+)
 def test_mode_with_quarter_of_share_is_covered(shares: list[int], covered: int) -> None:
     """A mode counts as covered if it has a quarter of its share."""
     points = torch.from_numpy(np.repeat(centers(), shares, axis=0)).view(-1, 2, 1, 1)
@@ -223,7 +225,8 @@ def test_final_evaluation_adds_scores_and_extractors() -> None:
     ]
     with pytest.raises(
         ValueError,
-        match=r"unknown extractor 'clop'\. .*Available: clip, digits, dinov2, inception, lite0, lite0_mid, pixels, points, random",
+        match=r"unknown extractor 'clop'\. .*"
+        r"Available: clip, digits, dinov2, inception, lite0, lite0_mid, pixels, points, random",
     ):
         names_of(labelled, extractors=["clop"])
     for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):
@@ -370,11 +373,13 @@ def test_evaluator_uses_stated_numbers_of_images(
 @pytest.mark.parametrize(
     ("keys", "final", "gpu", "expected"),
     [
-        ({}, False, False, (650, 1000)), ({}, True, False, (650, 2600)), ({}, True, True, (650, 50_000)),
+        ({}, False, False, (650, 1000)),
+        ({}, True, False, (650, 2600)),
+        ({}, True, True, (650, 50_000)),
         ({"num_fakes": 300, "num_reals": 100}, False, False, (100, 300)),
         ({"num_fakes": 300, "num_reals": 100}, True, True, (100, 300)),
     ],
-)  # fmt: skip
+)
 def test_count_images_by_phase_and_device(
     keys: Any, final: bool, gpu: bool, expected: tuple[int, int]
 ) -> None:

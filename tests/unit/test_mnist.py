@@ -61,7 +61,7 @@ def root(tmp_path: Path, data_root: Path, sample: ArrayDataset) -> Path:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """LeCun's format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each one, the values."""
+    """LeCun's format: two zeros, the type (8: unsigned byte), the rank, the shape, the values."""
     return (
         bytes([0, 0, 8, array.ndim])
         + b"".join(n.to_bytes(4, "big") for n in array.shape)

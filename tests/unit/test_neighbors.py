@@ -27,7 +27,10 @@ from tests.helpers.logs import logged
 
 
 class Copying:
-    """A generator of which a share of the samples are training images, from all over the set, and the others held out."""
+    """A generator that copies a share of its samples from all over the training set.
+
+    The others are held-out images.
+    """
 
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -67,7 +70,7 @@ def test_near_copies_is_share_of_copies(share: int, extractor: str, digits: GAND
 
 
 def test_near_copies_use_images_of_training(data_root: Path) -> None:
-    """Of ``data.images``: other training images are no copies, which they are where all were learned from."""
+    """With ``data.images``, only the images that were learned from count as copies."""
     few = datasets.load(DataConfig(source="sample", root=str(data_root), images=100), 0)
     learned = {row.numpy().tobytes() for row in few.train.__getitems__(list(range(100))).images}
     every = few.all_train.__getitems__(list(range(1_000))).images
@@ -102,14 +105,14 @@ def test_block_search_finds_nearest_of_all(columns: int, monkeypatch: pytest.Mon
 
 
 def test_near_share_uses_order_statistic_of_held_out_images() -> None:
-    """A near copy is at most at the distance of the first of 100, or the second of 200 held-out images."""
+    """A near copy is as close as the first of 100, or the second of 200 held-out images."""
     held_out = torch.arange(1.0, 101.0)
     assert near_share(torch.tensor([0.0, 1.0, 1.1, 50.0]), held_out) == 0.5
     assert near_share(torch.tensor([0.0, 2.0, 2.1, 50.0]), torch.arange(1.0, 201.0)) == 0.5
 
 
 def test_near_share_of_copies_is_one_among_duplicated_reals() -> None:
-    """With held-out images among the training images the threshold is not the rounding of distances."""
+    """With held-out images in the training set the threshold is not a rounding error."""
     draws = torch.Generator().manual_seed(0)
     noise = 1e-6 * torch.rand(500, generator=draws)
     held_out = torch.cat([1e-6 * torch.rand(20, generator=draws), torch.ones(80)])

@@ -307,7 +307,8 @@ def test_dcgan_outputs_keep_names_of_weights() -> None:
 
 @pytest.mark.parametrize(("own", "torchs"), [
     (lambda x: _reflect_pad(x, 3), lambda x: functional.pad(x, (3, 3, 3, 3), mode="reflect")),
-    (_upsample_bilinear, lambda x: functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)),
+    (_upsample_bilinear,
+     lambda x: functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)),
 ], ids=["reflected", "doubled"])  # fmt: skip
 @pytest.mark.parametrize("size", [(4, 4), (7, 5)])
 def test_deterministic_layers_equal_torch(own: Any, torchs: Any, size: tuple[int, int]) -> None:

@@ -129,7 +129,8 @@ def test_no_pairs_are_an_error_with_the_layouts_or_the_sample(
     (tmp_path / "notes.txt").touch()
     with pytest.raises(
         ValueError,
-        match=rf"data.source=full: no pairs in {tmp_path} \(found: 1 .txt\). Expected side-by-side images",
+        match=rf"data.source=full: no pairs in {tmp_path} \(found: 1 .txt\). "
+        r"Expected side-by-side images",
     ):
         pairs.decode(cfg(tmp_path, source="full"))
     with pytest.raises(

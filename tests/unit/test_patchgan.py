@@ -28,7 +28,9 @@ def test_a_logit_sees_exactly_its_patch(layers: int, patch: int) -> None:
 def test_the_papers_discriminator_has_its_layers_and_its_map_of_30_x_30_logits() -> None:
     D = PatchDiscriminator(shape=(3, 256, 256), source_channels=3)
     convolutions = [layer for layer in D.modules() if isinstance(layer, nn.Conv2d)]
-    assert [(c.in_channels, c.out_channels, c.stride[0], c.kernel_size[0]) for c in convolutions] == [
+    assert [
+        (c.in_channels, c.out_channels, c.stride[0], c.kernel_size[0]) for c in convolutions
+    ] == [
         (6, 64, 2, 4), (64, 128, 2, 4), (128, 256, 2, 4), (256, 512, 1, 4), (512, 1, 1, 4),
     ]  # fmt: skip
     assert (

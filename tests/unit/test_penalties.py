@@ -181,7 +181,7 @@ def test_r1_gives_images_no_gradient() -> None:
 
 
 def test_r1_and_logits_come_from_one_pass() -> None:
-    """Logits and penalty of a critic are those of two passes, and so is the gradient of their sum."""
+    """Logits and penalty of a critic, and the gradient of their sum, equal two passes."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(90, 7), nn.Tanh(), nn.Linear(7, 1)).double()
     x, passes = draw(1, *SHAPE), []
 

@@ -111,7 +111,7 @@ def test_data_without_pairs_are_refused(changed: dict[str, Any], reason: str) ->
 
 
 def test_instance_norm_with_scale_and_shift_is_batch_norm_of_a_single_image() -> None:
-    """What the paper says of its batches of one (section 3.3), and why `pix2pix_256` may have instance norm."""
+    """The paper's remarks on batches of one (section 3.3): `pix2pix_256` may use instance norm."""
     made, spec = {}, ImageSpec(3, 16, 16, source_channels=1, pairs="all")
     for norm in ("batch", "instance"):
         torch.manual_seed(0)

@@ -11,7 +11,9 @@ import pytest
 from gan_lab.config.plain_yaml import Scalar, read, resolve
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # fmt: skip
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
 @pytest.mark.parametrize("plain", [True, False])
 def test_scalar_copy_keeps_its_quotation_marks(duplicate: Any, plain: bool) -> None:
     """A copy of a config tree reads a quoted null as text, as the original does."""

@@ -15,9 +15,14 @@ from gan_lab.utils.postponed_imports import POSTPONED, PostponedFinder
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = {
-    "__init__.py": "import builtins\nbuiltins.executed.append('package')\nfrom {name}.used import VALUE\nANSWER = 'package'\n",
+    "__init__.py": (
+        "import builtins\nbuiltins.executed.append('package')\n"
+        "from {name}.used import VALUE\nANSWER = 'package'\n"
+    ),
     "used.py": "import builtins\nbuiltins.executed.append('used')\nVALUE = 7\n",
-    "other.py": "import builtins\nbuiltins.executed.append('other')\nfrom {name}.used import VALUE\n",
+    "other.py": (
+        "import builtins\nbuiltins.executed.append('other')\nfrom {name}.used import VALUE\n"
+    ),
 }
 
 
@@ -119,7 +124,8 @@ class Model(lightning.LightningModule):
         return torch.optim.Adam(self.parameters())
 
 def fit(model):
-    options = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    options = dict.fromkeys(off, False)
     trainer = lightning.Trainer(max_steps=2, accelerator="cpu", **options)
     trainer.fit(model, torch.utils.data.DataLoader(torch.ones(8, 2), 4))
     return float(trainer.callback_metrics["loss"])

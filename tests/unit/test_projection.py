@@ -73,8 +73,9 @@ def test_recipe_and_deep_copy_rebuild_networks(
     """Recipe and state dict, and a deep copy, rebuild the same networks."""
     y = torch.arange(4) if classes else None
     for network, given in (
-        (generator(classes=classes), draw(9, 4, 8)), (discriminator(classes=classes), draw(9, 4, 1, 28, 28))
-    ):  # fmt: skip
+        (generator(classes=classes), draw(9, 4, 8)),
+        (discriminator(classes=classes), draw(9, 4, 1, 28, 28)),
+    ):
         wake(network)
         again = from_recipe(network.recipe).double()
         again.load_state_dict(network.state_dict())

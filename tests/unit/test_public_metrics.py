@@ -1,4 +1,4 @@
-"""The public metrics: closed forms, accepted ranges, and the same values on one and on two processes."""
+"""The public metrics: closed forms, accepted ranges, equal values on one and two ranks."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from gan_lab.seeding import Stream
 
 
 def made(classes: int = 0, **changed: Any) -> Any:
-    """A family whose step descends nothing: ``descended`` says what it would, by the network that it moves."""
+    """A family whose steps only record: ``descended`` has the losses by network."""
     torch.manual_seed(0)
     config = R3GANConfig(**({"z_dim": 5, "width": 4, "blocks": 1} | changed))
     family: Any = R3GAN(spec=ImageSpec(1, 8, 8, classes=classes), config=config).double()
@@ -63,7 +63,7 @@ def test_the_losses_are_those_of_pairs_with_half_gamma_times_both_penalties(clas
 
 
 def test_a_step_passes_each_batch_through_the_discriminator_once() -> None:
-    """The penalties use the logits of the loss; the generator's step needs one pass of reals and one of fakes."""
+    """The penalties reuse the loss's logits; the generator step has one pass of reals and fakes."""
     family, passes = made(), []
     family.discriminator.register_forward_pre_hook(lambda *_: passes.append("call"))
     forward = family.discriminator.forward

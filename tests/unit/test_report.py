@@ -50,8 +50,13 @@ def test_verdict_compares_best_and_last_checkpoint(tmp_path: Path) -> None:
         ("fd_digits", "2", "3", "2.5", "0.25"),
         ("kd_digits", "0.25 ± 0.12", "", "", "0.25"),
     ]
-    assert dict(made.rows[0].protocol) == {"extractor": "digits 90be", "fakes / reals": "100 / 100",
-                                           "data": "mnist-sample test", "chosen on": "validation", "weights": "ema best, iteration 8"}  # fmt: skip
+    assert dict(made.rows[0].protocol) == {
+        "extractor": "digits 90be",
+        "fakes / reals": "100 / 100",
+        "data": "mnist-sample test",
+        "chosen on": "validation",
+        "weights": "ema best, iteration 8",
+    }
     assert made.watched
     assert not made.alerts
 
@@ -168,8 +173,13 @@ def test_charts_are_grouped_by_kind(tmp_path: Path) -> None:
     """Columns are grouped into charts by their kind."""
     groups = {group: [[one["name"] for one in chart["series"]] for chart in charts]
               for group, charts in build_charts(Run(written_run(tmp_path / "run")))}  # fmt: skip
-    assert groups == {"Scores": [["fd_digits", "real images"]], "Losses": [["loss_d", "loss_g"]], "Discriminator": [["d_real", "d_fake"]],
-                      "Gradients": [["gradient_generator"]], "Samples": [["diversity"]]}  # fmt: skip
+    assert groups == {
+        "Scores": [["fd_digits", "real images"]],
+        "Losses": [["loss_d", "loss_g"]],
+        "Discriminator": [["d_real", "d_fake"]],
+        "Gradients": [["gradient_generator"]],
+        "Samples": [["diversity"]],
+    }
 
 
 def test_long_curves_keep_first_and_last_point() -> None:
@@ -267,7 +277,7 @@ def test_published_page_contains_no_absolute_path(
 
 
 def arguments(command: str) -> list[str]:
-    """What the program would be called with, by the shell, make and the Makefile, of which no other make knows."""
+    """The arguments that the program gets by the shell, make and the Makefile."""
     program = "READY= LAB=\"printf '%s\\n'\""
     cwd, env = Path(__file__).parents[2], {"PATH": os.environ["PATH"]}
     return subprocess.check_output(
@@ -375,8 +385,9 @@ def test_comparison_has_row_per_experiment_and_curve_per_run(
     assert [(row.name, len(row.runs)) for row in made["table"].rows] == [("cgan", 2), ("gan", 2)]
     (chart,) = made["data"]["charts"]
     assert [one["y"] for one in chart["series"]] == [
-        *([d, pytest.approx(1.5 * d)] for d in (2.0, 2.1, 5.0, 5.1)), [0.25, 0.25]  # the line of real images
-    ]  # fmt: skip
+        *([d, pytest.approx(1.5 * d)] for d in (2.0, 2.1, 5.0, 5.1)),
+        [0.25, 0.25],  # the line of real images
+    ]
     path = report.write(folders)
     assert path.parent == tmp_path.parent
     assert re.fullmatch(r"comparison-.*-[0-9a-f]{8}\.html", path.name)
@@ -404,8 +415,10 @@ def test_report_of_other_folder_is_one_line_error(
 ) -> None:
     """A folder that is not a run is a one-line error."""
     assert answer(capsys, monkeypatch, "report", str(tmp_path)) == (
-        2, f"error: {tmp_path} is not a run folder: it has no config.yaml. Name a folder such as runs/<experiment>/<run id>.",
-    )  # fmt: skip
+        2,
+        f"error: {tmp_path} is not a run folder: it has no config.yaml. "
+        "Name a folder such as runs/<experiment>/<run id>.",
+    )
     (tmp_path / "config.yaml").write_text("model: {")
     code, error = answer(capsys, monkeypatch, "report", str(tmp_path))
     assert (code, len(error.splitlines())) == (2, 1)
@@ -419,11 +432,12 @@ def test_report_error_does_not_fail_training(
 ) -> None:
     """An error in the report is a warning at the end of a training."""
     built = SimpleNamespace(
-        run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3, device="cpu"), config=loading.load("gan").config,
+        run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3, device="cpu"),
+        config=loading.load("gan").config,
         data=SimpleNamespace(facts=SimpleNamespace(about="digits")),
         evaluation=SimpleNamespace(headline=None, scores={}, best_at=3, evaluator=SimpleNamespace(
-            setting=SimpleNamespace(split="validation"), compute_references=lambda device: {})), health=SimpleNamespace(alerts=[]),
-        images=192, trackers=[],
+            setting=SimpleNamespace(split="validation"), compute_references=lambda device: {})),
+        health=SimpleNamespace(alerts=[]), images=192, trackers=[],
     )  # fmt: skip
     monkeypatch.setattr(loop, "evaluate_all", lambda *_: None)
 

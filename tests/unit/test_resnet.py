@@ -36,9 +36,7 @@ def test_every_layer_of_the_discriminator_has_spectral_norm_and_none_of_the_gene
     assert not any(parametrize.is_parametrized(layer) for layer in G.modules())
 
 
-def test_after_some_passes_every_weight_matrix_of_the_discriminator_has_largest_singular_value_one() -> (
-    None
-):
+def test_discriminator_weights_have_spectral_norm_one_after_some_passes() -> None:
     D = discriminator(classes=10)
     wake(D)
     with torch.no_grad():
@@ -114,7 +112,7 @@ def test_norm_none_makes_each_image_of_its_own_latents_alone(norm: Any) -> None:
 
 
 def test_up_and_down_blocks_resample_both_paths_as_in_the_paper() -> None:
-    """The shortcut's 1 x 1 convolution changes places with the resampling, which may change no value."""
+    """The shortcut's 1 x 1 convolution commutes with the resampling: no value changes."""
     torch.manual_seed(0)
     up, down = UpBlock(3, 2, 0, "none").double(), DownBlock(3, 2, first=False, halve=True).double()
     x = draw(8, 2, 3, 6, 6)

@@ -32,7 +32,8 @@ def test_the_papers_generator_has_its_layers() -> None:
         layer for layer in G.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
     ]
     assert [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in convolutions] == [
-        (64, 7, 1), (128, 3, 2), (256, 3, 2), *[(256, 3, 1)] * 12, (128, 3, 2), (64, 3, 2), (3, 7, 1),
+        (64, 7, 1), (128, 3, 2), (256, 3, 2), *[(256, 3, 1)] * 12, (128, 3, 2), (64, 3, 2),
+        (3, 7, 1),
     ]  # fmt: skip
     assert [type(c) for c in convolutions[-3:]] == [
         nn.ConvTranspose2d,
@@ -122,6 +123,7 @@ def test_a_recipe_and_a_state_dict_make_the_same_network_again() -> None:
 def test_sides_that_do_not_halve_twice_are_refused(height: int, width: int) -> None:
     with pytest.raises(
         ValueError,
-        match=f"{height} x {width} is not supported: both sides must be multiples of 4 .* 28, 32 or 64",
+        match=f"{height} x {width} is not supported: "
+        "both sides must be multiples of 4 .* 28, 32 or 64",
     ):
         make(shape=(1, height, width))

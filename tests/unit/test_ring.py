@@ -1,6 +1,7 @@
-"""On a ring of eight Gaussians each family that can make points (its networks may be MLPs) finds the modes.
+"""On a ring of eight Gaussians each family with point networks (MLPs) finds the modes.
 
-A training ends at the second evaluation in a row at which it has: most need a third of their budget.
+A training ends at the second evaluation in a row at which it has: most need a third of their
+budget.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.families import FAMILIES, keys_of
 
-# Overrides in addition to those of ring.yaml, whose learning rates are the keys of another family; a new family needs none.
+# Overrides in addition to those of ring.yaml, whose learning rates are the keys of another family;
+# a new family needs none.
 WORDS = {
-    "wgan": ["model.lr_d=5e-4", "model.lr_g=5e-4", "model.clip=0.03", "data.batch_size=64", "ema.half_life_images=5000",
-             "run.images=150000"],
-    "wgan_gp": ["model.lr_d=1e-3", "model.lr_g=1e-3", "model.gp_weight=0.1", "ema.half_life_images=10000", "model.betas=[0,0.9]",
-                "model.critic_norm=none"],
+    "wgan": ["model.lr_d=5e-4", "model.lr_g=5e-4", "model.clip=0.03", "data.batch_size=64",
+             "ema.half_life_images=5000", "run.images=150000"],
+    "wgan_gp": ["model.lr_d=1e-3", "model.lr_g=1e-3", "model.gp_weight=0.1",
+                "ema.half_life_images=10000", "model.betas=[0,0.9]", "model.critic_norm=none"],
 }  # fmt: skip
-RING = ["data.name=toy", "model.network=mlp", "model.norm=none", "model.z_dim=2", "model.width=32", "data.batch_size=128",
-        "run.images=100000", "run.evaluate_every_images=10000", "ema.half_life_images=2000"]  # fmt: skip
+RING = ["data.name=toy", "model.network=mlp", "model.norm=none", "model.z_dim=2", "model.width=32",
+        "data.batch_size=128", "run.images=100000", "run.evaluate_every_images=10000",
+        "ema.half_life_images=2000"]  # fmt: skip
 TWO_SPEEDS = ["model.lr_d=1e-3", "model.lr_g=2e-4", "model.betas=[0.5,0.9]"]
 
 MIN_MODES = 7

@@ -30,7 +30,7 @@ from tests.integration.test_cli import answer
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
-    """The folder of a class-conditional run with checkpoints whose EMA weights differ from the raw ones."""
+    """The folder of a class-conditional run with checkpoints whose EMA and raw weights differ."""
     return run_folder("cgan", tmp_path_factory.mktemp("trained"), data_root)
 
 
@@ -258,8 +258,8 @@ def test_published_has_no_absolute_path(tmp_path: Path) -> None:
     edit_summary(folder, data=f"images of {photos}", experiment=f"{tmp_path}/mine.yaml")
     run = Run(folder)
     view = run.published()
-    everything = [view.shown_path, view.name, view.data_description, view.values, view.command, view.environment,
-                  view.summary, view.settings, view._repr_html_()]  # fmt: skip
+    everything = [view.shown_path, view.name, view.data_description, view.values, view.command,
+                  view.environment, view.summary, view.settings, view._repr_html_()]  # fmt: skip
     assert str(tmp_path) not in repr(everything)
     assert view.command == ["train", "mine.yaml", "data.root=my photos"]
     assert view.data_description == "images of my photos"

@@ -79,8 +79,9 @@ def test_overwrite_deletes_all_that_the_lab_writes(tmp_path: Path) -> None:
                  "checkpoints/.last.ckpt", "wandb/offline-run-1/any name", "sample-n64-seed0.png",
                  "tensorboard/events.out.tfevents.1", ".gan-lab-0123.png", "..gan-lab-01ab.html",
                  ".gan-lab-0123456789abcdef/config.json", "export/.gan-lab-0123456789abcdef/a.pt2",
-                 "project-last.png", "project-last.json", "project-64.png", "sample-n4-seed0-raw.png",
-                 "mix0-1000-layers4--n6-seed0.png", "mix0-1-layers4-7-n6-seed0-last.png"):  # fmt: skip
+                 "project-last.png", "project-last.json", "project-64.png",
+                 "sample-n4-seed0-raw.png", "mix0-1000-layers4--n6-seed0.png",
+                 "mix0-1-layers4-7-n6-seed0-last.png"):  # fmt: skip
         (run.path / path).parent.mkdir(parents=True, exist_ok=True)
         (run.path / path).write_bytes(b"")
     run.prepare(load("gan", ["run.overwrite=true"]).config, [])

@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-m", "gan_lab", "runs"]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four runs: finished, unfinished, without anything but a config, and damaged; and a stranger."""
+    """Four runs: finished, unfinished, with only a config, and damaged; and a foreign folder."""
     root = tmp_path_factory.mktemp("lab") / "runs"
     folders = [
         written_run(root / "cgan" / "seed0", distance=7.0),

@@ -73,8 +73,9 @@ def test_run_id_is_independent_of_order_and_time(
 
 def test_run_id_excludes_resumable_keys() -> None:
     """The id does not contain keys that may change when a run resumes."""
-    free = ["run.images=5", "run.root=/x", "run.overwrite=true", "run.devices=2", "run.num_nodes=2", "data.root=/y",
-            "data.workers=2", "log.wandb=off", "log.progress_bar=false", "log.log_every_images=7"]  # fmt: skip
+    free = ["run.images=5", "run.root=/x", "run.overwrite=true", "run.devices=2", "run.num_nodes=2",
+            "data.root=/y", "data.workers=2", "log.wandb=off", "log.progress_bar=false",
+            "log.log_every_images=7"]  # fmt: skip
     assert slug(*free) == "seed0"
     assert slug("run.precision=64-true") == "run.precision=64-true-seed0"
 

@@ -25,7 +25,7 @@ def test_energy_distance_of_same_distribution_is_about_zero() -> None:
 
 
 def test_energy_distance_of_two_points_has_closed_form() -> None:
-    """Fakes at 0 and reals at 0 and d: 2 d/2 - 0 - d = 0, relative to d; fakes at 3d: 2 5d/2 - d."""
+    """Fakes at 0, reals at 0 and d: 2 d/2 - 0 - d = 0, relative to d; fakes at 3d: 2 5d/2 - d."""
     real, spread = torch.tensor([[0.0], [2.0]]), 2.0
     at_zero = torch.zeros(4, 1)
     assert float(statistics.energy_distance(at_zero, real, spread)) == 0

@@ -23,7 +23,7 @@ from gan_lab.utils.output import list_visible
 
 
 def checkpoint(path: Path, classes: int, kind: str = "dcgan") -> Path:
-    """What training leaves of a generator, with running statistics that are not those of the start."""
+    """A generator as after training: its running statistics are not the initial ones."""
     torch.manual_seed(0)
     G = networks.generator(
         kind, z_dim=8, shape=(1, 28, 28), width=16, norm="batch", classes=classes
@@ -274,7 +274,7 @@ def test_a_generator_with_a_prior_of_its_own_is_sampled_from_it_by_its_family_an
 def test_every_generator_of_latents_has_its_latents_from_its_own_prior(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of whatever class the generator is: with a prior of zeros nothing that is random is left in generate's images."""
+    """For every generator class: with a prior of zeros the images have no randomness left."""
     from gan_lab.config import loading
 
     for name in loading.families():

@@ -19,9 +19,10 @@ from tests.contracts.test_families import fit
 @pytest.mark.parametrize(
     ("kind", "seen", "left"),
     [
-        ("linear", 0, 1), ("linear", 100, 1), ("linear", 150, 0.75), ("linear", 300, 0.2), ("linear", 10**9, 0.2),
-        ("cosine", 100, 1), ("cosine", 150, 0.2 + 0.8 * (0.5 + 0.5 * math.cos(math.pi / 4))), ("cosine", 200, 0.6),
-        ("cosine", 300, 0.2), ("cosine", 10**9, 0.2),
+        ("linear", 0, 1), ("linear", 100, 1), ("linear", 150, 0.75), ("linear", 300, 0.2),
+        ("linear", 10**9, 0.2),
+        ("cosine", 100, 1), ("cosine", 150, 0.2 + 0.8 * (0.5 + 0.5 * math.cos(math.pi / 4))),
+        ("cosine", 200, 0.6), ("cosine", 300, 0.2), ("cosine", 10**9, 0.2),
     ],
 )  # fmt: skip
 def test_what_is_left_falls_from_one_to_its_end_and_stays_there(

@@ -1,4 +1,4 @@
-"""Scores of images from anywhere: equal for every kind of input, equal to a run's, and one clear error each."""
+"""Scores of image sets: equal for every kind of input and to those of a run; clear errors."""
 
 from __future__ import annotations
 
@@ -102,7 +102,11 @@ def test_every_kind_of_input_gives_the_same_values(
 ) -> None:
     fakes, reals = folders
     expected = values(score(fakes, reals, ALL, "random", batch_size=8))
-    assert set(expected) == {"fd_random", "kd_random", *(f"{share}_random" for share in ("precision", "recall", "density", "coverage"))}  # fmt: skip
+    assert set(expected) == {
+        "fd_random",
+        "kd_random",
+        *(f"{share}_random" for share in ("precision", "recall", "density", "coverage")),
+    }
     assert expected["fd_random"] > 0.001
     pixels = torch.stack(
         [torch.from_numpy(np.array(Image.open(path))) for path in sorted(fakes.glob("*.png"))]
@@ -269,17 +273,24 @@ def test_a_module_is_an_extractor(folders: tuple[Path, Path]) -> None:
         ("one image", r"Too few fakes: 1 \(.*one\)\. Pass at least 2"),
         ("no folder", r"The fakes do not exist: .*nowhere"),
         ("empty folder", r"The fakes folder has no images: .* contains no files"),
-        ("sizes in a folder", r"The fakes differ in size: .*b\.png is \[3, 8, 9\], .*a\.png is \[3, 8, 8\]"),
-        ("sizes in a list", r"The fakes differ in size: image 2 is \[3, 8, 9\], image 0 is \[3, 8, 8\]"),
+        ("sizes in a folder",
+         r"The fakes differ in size: .*b\.png is \[3, 8, 9\], .*a\.png is \[3, 8, 8\]"),
+        ("sizes in a list",
+         r"The fakes differ in size: image 2 is \[3, 8, 9\], image 0 is \[3, 8, 8\]"),
         ("sizes of the sets", r"Fakes and reals differ in size: \[8, 8\] and \[16, 16\]"),
         ("empty zip", r"The fakes file has no images: .*empty\.zip"),
-        ("broken zip", r"The fakes cannot be read: .*broken\.zip is not a zip file\. Pass a folder"),
-        ("unreadable file", r"The fakes contain an unreadable image: .*b\.png \(cannot identify image file\)"),
-        ("unreadable in a zip", r"The fakes contain an unreadable image: .*bad\.zip: b\.png \(cannot identify"),
+        ("broken zip",
+         r"The fakes cannot be read: .*broken\.zip is not a zip file\. Pass a folder"),
+        ("unreadable file",
+         r"The fakes contain an unreadable image: .*b\.png \(cannot identify image file\)"),
+        ("unreadable in a zip",
+         r"The fakes contain an unreadable image: .*bad\.zip: b\.png \(cannot identify"),
         ("broken npz", r"The fakes cannot be read: .*broken\.npz"),
         ("npz without arrays", r"The fakes file has no arrays: .*none\.npz"),
         ("text file", r"The fakes cannot be read: .*notes\.txt\. Pass a folder"),
-        ("floats", r"The fakes cannot be used\. Images have the type torch\.float32, whose range is ambiguous"),
+        ("floats",
+         r"The fakes cannot be used\. Images have the type torch\.float32, "
+         r"whose range is ambiguous"),
         ("four channels", r"The fakes cannot be used\. Images have the shape \[4, 8, 8, 4\]"),
         ("number", r"The fakes are of the type int\. Pass a folder"),
         ("texts", r"The fakes contain str objects\. Pass a folder"),
@@ -399,7 +410,11 @@ def test_invalid_command_exits_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An invalid command prints one line and exits with code 2."""
-    monkeypatch.setattr(sys, "argv", ["gan-lab", "score", str(tmp_path / "a"), str(tmp_path / "b"), "--extractor", "random"])  # fmt: skip
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["gan-lab", "score", str(tmp_path / "a"), str(tmp_path / "b"), "--extractor", "random"],
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2

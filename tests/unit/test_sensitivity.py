@@ -1,4 +1,4 @@
-"""Sensitivity of metrics: distortions in closed form, detection, and known results of two extractors."""
+"""Sensitivity of metrics: distortions in closed form, detection, known results."""
 
 from __future__ import annotations
 
@@ -128,9 +128,14 @@ def test_is_detected_ignores_chance() -> None:
 
 @pytest.mark.parametrize(
     ("detected", "threshold"),
-    [([True] * 4, 1), ([False, True, True, True], 2), ([True, False, True, True], 4), ([False] * 4, None),
-     ([True, True, True, False], None)],
-)  # fmt: skip
+    [
+        ([True] * 4, 1),
+        ([False, True, True, True], 2),
+        ([True, False, True, True], 4),
+        ([False] * 4, None),
+        ([True, True, True, False], None),
+    ],
+)
 def test_threshold_is_smallest_severity_detected_upward(
     detected: list[bool], threshold: int | None
 ) -> None:

@@ -91,7 +91,8 @@ def test_levels_of_looks_approach_the_normal_ones() -> None:
     """With many seeds per look, two equal looks have the levels of Pocock's design."""
     first, second = compute_look_levels((30, 60), 0.05, POCOCK)
     assert first == pytest.approx(0.05 * math.log(1 + (math.e - 1) / 2), abs=0.003)
-    # Jennison & Turnbull 2000, section 7: spending alpha2 is close to Pocock's constant level 0.0294
+    # Jennison & Turnbull 2000, section 7: spending alpha2 is close to Pocock's constant level
+    # 0.0294
     assert second == pytest.approx(0.0294, abs=0.006)
     assert compute_look_levels((5,), 0.05, POCOCK) == (0.05,)
 

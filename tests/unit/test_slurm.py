@@ -1,4 +1,4 @@
-"""The batch script is run with stand-ins for srun and scontrol, which write down what they were given."""
+"""The batch script runs with stand-ins for srun and scontrol that record their arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ NASTY = [
 ]
 SRUN = f"""#!{sys.executable}
 import json, os, sys
-json.dump([sys.argv[1:], os.environ["RUN_ID"], os.getcwd()], open(os.environ["SEEN"] + ".json", "w"))
+seen = [sys.argv[1:], os.environ["RUN_ID"], os.getcwd()]
+json.dump(seen, open(os.environ["SEEN"] + ".json", "w"))
 sys.exit(int(os.environ["CODE"]))
 """
 
@@ -41,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def submitted(
     script: Path, tmp_path: Path, code: int, **environment: str
 ) -> tuple[int, list[str], str, str, str]:
-    """The script as SLURM would run it: exit code, words of srun, RUN_ID, folder, words of scontrol."""
+    """Run the script as SLURM does: exit code, arguments of srun, RUN_ID, folder, scontrol."""
     tools = tmp_path / "tools"
     tools.mkdir(exist_ok=True)
     (tools / "srun").write_text(SRUN)

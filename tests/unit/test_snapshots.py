@@ -241,43 +241,94 @@ def raw(content: bytes) -> Callable[[Path], None]:
 
 
 def style_gan3(path: Path) -> None:
-    synthesis = Persistent("SynthesisNetwork", {**EMPTY, "_modules": {"input": Persistent("SynthesisInput", {**EMPTY})}})  # fmt: skip
-    write_snapshot(path, G_ema=Persistent("Generator", {**EMPTY, "_modules": {"synthesis": synthesis}}))  # fmt: skip
+    synthesis = Persistent(
+        "SynthesisNetwork",
+        {**EMPTY, "_modules": {"input": Persistent("SynthesisInput", {**EMPTY})}},
+    )
+    write_snapshot(
+        path, G_ema=Persistent("Generator", {**EMPTY, "_modules": {"synthesis": synthesis}})
+    )
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "command": (entry(Command(Path("canary"))), "it refers to 'posix.system'"),
     "eval": (entry(eval), "it refers to 'builtins.eval'"),
-    "nested command": (entry(Nested(pickle.dumps(Command(Path("canary"))))), "it refers to 'posix.system'"),
-    "nested claim": (entry(Nested(store(torch.ones(3)).replace(b"K\x03", b"J\xff\xff\xff\x7f"))), "claims 2,147,483,647 numbers and has 12 bytes"),
+    "nested command": (
+        entry(Nested(pickle.dumps(Command(Path("canary"))))),
+        "it refers to 'posix.system'",
+    ),
+    "nested claim": (
+        entry(Nested(store(torch.ones(3)).replace(b"K\x03", b"J\xff\xff\xff\x7f"))),
+        "claims 2,147,483,647 numbers and has 12 bytes",
+    ),
     "nested zip": (entry(Nested(b"PK\x03\x04" + bytes(100))), "no newline found"),
-    "view": (entry(View((10**6, 10**6), (0, 0))), "a tensor of 1,000,000,000,000 numbers in a storage of 2"),
+    "view": (
+        entry(View((10**6, 10**6), (0, 0))),
+        "a tensor of 1,000,000,000,000 numbers in a storage of 2",
+    ),
     "persistent id": (write_persistent_id, "it has a persistent id"),
     "object dtype": (entry(np.dtype(object)), "it has the numpy dtype 'O8'"),
     "repeated modules": (write_recursive, "nested too deep, or occurs twice"),
     "recursive": (raw(b"\x80\x04}\x94\x8c\x05G_emah\x00s."), "G_ema. is a dict, not a module"),
     "key of tuples": (write_key_of_tuples, "it has the operation DUP"),
-    "huge bytes": (raw(b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"."), "expected 1099511627776 bytes"),
-    "huge memo": (raw(b"\x80\x04}r" + struct.pack("<I", 2**32 - 1) + b"."), "it is not a dict with G_ema"),
+    "huge bytes": (
+        raw(b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"."),
+        "expected 1099511627776 bytes",
+    ),
+    "huge memo": (
+        raw(b"\x80\x04}r" + struct.pack("<I", 2**32 - 1) + b"."),
+        "it is not a dict with G_ema",
+    ),
     "set state": (raw(b"\x80\x04cnumpy\ndtype\n}b."), "it sets the state of a _Name"),
     "protocol 0": (raw(b"(dp0\nS'G_ema'\np1\nNs."), "it has the operation DICT"),
     "tensorflow": (write_tensorflow, "it is a TensorFlow snapshot"),
     "stylegan3": (style_gan3, "it is a StyleGAN3 snapshot"),
-    "other shape": (change("synthesis.b8.conv1.weight", torch.zeros(6, 6, 1, 1)), r"G_ema.synthesis.b8.conv1.weight is \(6, 6, 1, 1\), but StyleGAN2 of this size has \(6, 6, 3, 3\)"),
-    "missing": (change("synthesis.b8.conv1.weight", None), "G_ema.synthesis.b8.conv1.weight is missing"),
+    "other shape": (
+        change("synthesis.b8.conv1.weight", torch.zeros(6, 6, 1, 1)),
+        r"G_ema.synthesis.b8.conv1.weight is \(6, 6, 1, 1\), "
+        r"but StyleGAN2 of this size has \(6, 6, 3, 3\)",
+    ),
+    "missing": (
+        change("synthesis.b8.conv1.weight", None),
+        "G_ema.synthesis.b8.conv1.weight is missing",
+    ),
     "additional": (change("synthesis.b8.conv1.extra", torch.zeros(2)), "has no such tensor"),
     "nan": (change("synthesis.b8.conv1.bias", torch.full((6,), torch.nan)), "contains NaN or Inf"),
-    "integers": (change("synthesis.b8.conv1.bias", torch.zeros(6).int()), "is not a tensor of floats"),
-    "activation": (attribute("synthesis.b8.conv0", activation="relu"), "G_ema.synthesis.b8.conv0.activation is relu, but StyleGAN2 of this size has lrelu"),
-    "learning rate": (attribute("mapping.fc0", lr_multiplier=1), "G_ema.mapping.fc0.lr_multiplier is 1, but StyleGAN2 of this size has 0.01"),
-    "argument": (attribute("mapping.fc0", _init_kwargs={"lr_multiplier": 1}), "G_ema.mapping.fc0.lr_multiplier is 1"),
-    "gain": (attribute("synthesis.b16.torgb", weight_gain=123), "G_ema.synthesis.b16.torgb.weight_gain is 123"),
-    "no noise": (attribute("synthesis.b16.conv1", use_noise=False), "G_ema.synthesis.b16.conv1.use_noise is False"),
-    "D's activation": (attribute("b8.skip", "D", activation="lrelu"), "D.b8.skip.activation is lrelu"),
-    "D's gain": (attribute("b4.fc", "D", act_gain=1, weight_gain=None), "D.b4.fc.weight_gain is NoneType"),
+    "integers": (
+        change("synthesis.b8.conv1.bias", torch.zeros(6).int()),
+        "is not a tensor of floats",
+    ),
+    "activation": (
+        attribute("synthesis.b8.conv0", activation="relu"),
+        "G_ema.synthesis.b8.conv0.activation is relu, but StyleGAN2 of this size has lrelu",
+    ),
+    "learning rate": (
+        attribute("mapping.fc0", lr_multiplier=1),
+        "G_ema.mapping.fc0.lr_multiplier is 1, but StyleGAN2 of this size has 0.01",
+    ),
+    "argument": (
+        attribute("mapping.fc0", _init_kwargs={"lr_multiplier": 1}),
+        "G_ema.mapping.fc0.lr_multiplier is 1",
+    ),
+    "gain": (
+        attribute("synthesis.b16.torgb", weight_gain=123),
+        "G_ema.synthesis.b16.torgb.weight_gain is 123",
+    ),
+    "no noise": (
+        attribute("synthesis.b16.conv1", use_noise=False),
+        "G_ema.synthesis.b16.conv1.use_noise is False",
+    ),
+    "D's activation": (
+        attribute("b8.skip", "D", activation="lrelu"),
+        "D.b8.skip.activation is lrelu",
+    ),
+    "D's gain": (
+        attribute("b4.fc", "D", act_gain=1, weight_gain=None),
+        "D.b4.fc.weight_gain is NoneType",
+    ),
     "text": (raw(b"a text, not a pickle"), "usable"),
     "empty": (raw(b""), "usable"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -19,7 +19,7 @@ from tests.helpers.trainers import attach
 def sided(
     n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, test_sources: int = 6
 ) -> ArrayDataset:
-    """Images whose left half is their number and whose right half is white; the sources' left half is 100 more."""
+    """Images whose left half is their number, plus 100 in sources; the right half is white."""
 
     def halves(values: np.ndarray) -> np.ndarray:
         made = np.full((len(values), 3, 4, 4), 255, np.uint8)
@@ -28,8 +28,18 @@ def sided(
         return made
 
     spec = ImageSpec(3, 4, 4, source_channels=3, pairs=pairs)  # type: ignore[arg-type]
-    return ArrayDataset(spec, halves(np.arange(n)), None, halves(np.arange(test)), None, "full", "sides", "0",
-                   halves(100 + np.arange(sources)), halves(100 + np.arange(test_sources)))  # fmt: skip
+    return ArrayDataset(
+        spec,
+        halves(np.arange(n)),
+        None,
+        halves(np.arange(test)),
+        None,
+        "full",
+        "sides",
+        "0",
+        halves(100 + np.arange(sources)),
+        halves(100 + np.arange(test_sources)),
+    )
 
 
 def flipped(

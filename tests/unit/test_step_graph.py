@@ -54,7 +54,7 @@ class Scalars(lightning.Callback):
 def train(
     family: str, keys: dict[str, Any], folder: Path, captured: bool
 ) -> tuple[dict[str, Any], list[dict[str, float]], list[StepGraph]]:
-    """Train up to each of ``STOPS``, resuming with new objects; return the checkpoint and scalars."""
+    """Train up to each of ``STOPS``, resuming with new objects; return checkpoint, scalars."""
     torch.manual_seed(0)
     checkpoint: Path | None = None
     rows: list[dict[str, float]] = []

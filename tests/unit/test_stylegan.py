@@ -30,7 +30,8 @@ from gan_lab.networks.stylegan import (
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
-# written by this implementation after it had reproduced the large files; GOLDEN=write writes it again
+# written by this implementation after it had reproduced the large files; GOLDEN=write writes it
+# again
 SMALL_REFERENCE = Path(__file__).parents[1] / "golden" / "stylegan2_16.safetensors"
 # outputs of the authors' networks, next to the repository; 3 MB, not part of it
 AUTHORS = Path(__file__).parents[3] / "shared" / "stylegan2"
@@ -88,8 +89,10 @@ def compute_outputs(
         "out.logits_real": logits.unsqueeze(1),
         "out.logits_fake": D(tensors.get("out.image_noise_const", image), y).unsqueeze(1),
         "out.r1_per_image": slope.square().flatten(1).sum(dim=1),
-        "out.path_lengths": penalties.path_lengths(G.synthesis, ws, tensors["in.path_noise_unscaled"]),
-    }  # fmt: skip
+        "out.path_lengths": penalties.path_lengths(
+            G.synthesis, ws, tensors["in.path_noise_unscaled"]
+        ),
+    }
 
 
 def check_reference(path: Path) -> None:
@@ -123,7 +126,11 @@ def write_small_reference() -> None:
     G.mapping.w_avg.copy_(0.3 * draw(6))
     tensors = {f"G.{name}": value for name, value in G.state_dict().items()}
     tensors |= {f"D.{name}": value for name, value in D.state_dict().items()}
-    tensors |= {"in.z": draw(8, 5), "in.z_other": draw(8, 5), "in.c": torch.eye(3)[torch.arange(8) % 3]}  # fmt: skip
+    tensors |= {
+        "in.z": draw(8, 5),
+        "in.z_other": draw(8, 5),
+        "in.c": torch.eye(3)[torch.arange(8) % 3],
+    }
     tensors |= {"in.real": draw(8, 3, 16, 16).tanh(), "in.path_noise_unscaled": draw(8, 3, 16, 16)}
     outputs = compute_outputs(G.eval(), D.eval(), tensors)
     tensors |= {name: value.detach().contiguous() for name, value in outputs.items()}
@@ -188,7 +195,9 @@ def test_upsampling_inserts_zeros_and_filters() -> None:
     expected = low_pass(functional.pad(insert_zeros(x), (2, 1, 2, 1)), gain=4)
     torch.testing.assert_close(upsample(x, kernel), expected)
     # a constant stays constant away from the border
-    torch.testing.assert_close(upsample(torch.ones(1, 1, 4, 4), kernel)[..., 2:-2, 2:-2], torch.ones(1, 1, 4, 4))  # fmt: skip
+    torch.testing.assert_close(
+        upsample(torch.ones(1, 1, 4, 4), kernel)[..., 2:-2, 2:-2], torch.ones(1, 1, 4, 4)
+    )
 
 
 def test_minibatch_deviation_has_strided_groups() -> None:

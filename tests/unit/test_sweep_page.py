@@ -1,4 +1,4 @@
-"""The page of a sweep: parallel coordinates, the grids and links of its best trials, importances."""
+"""The page of a sweep: parallel coordinates, grids and links of its best trials, importances."""
 
 from __future__ import annotations
 

@@ -269,8 +269,9 @@ class Cut(BaseException):
 
 
 # Optuna's cache calls two of them by their private names.
-WRITES = ("_create_new_trial", "_set_trial_param", "set_trial_state_values", "record_heartbeat", "set_trial_user_attr",
-          "set_trial_system_attr", "set_trial_intermediate_value")  # fmt: skip
+WRITES = ("_create_new_trial", "_set_trial_param", "set_trial_state_values", "record_heartbeat",
+          "set_trial_user_attr", "set_trial_system_attr",
+          "set_trial_intermediate_value")  # fmt: skip
 
 
 def cut_before(trials: Trials, at: int) -> bool:

@@ -1,4 +1,4 @@
-"""DINOv2 and CLIP: the weights are read into the right network, and FD-DINOv2 and CMMD are the reference's."""
+"""DINOv2 and CLIP: weights are loaded correctly; FD-DINOv2 and CMMD match the reference."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_registers_are_refused() -> None:
 def test_fd_dinov2_and_its_kernel_distance_equal_torch_fidelity_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its network comes from the authors' repository; the reference above stands in for that, all else is its own."""
+    """Its network comes from the authors' repository; here the reference above replaces it."""
     weights = dinov2_weights()
 
     class Network(torch.nn.Module):
@@ -103,8 +103,9 @@ def test_fd_dinov2_and_its_kernel_distance_equal_torch_fidelity_s(
     monkeypatch.setattr(feature_extractor_dinov2.torch.hub, "load", lambda *_: Network())
     ours, features = scores("dinov2", two_sets(tmp_path), write_weights("dinov2", tmp_path))
     theirs = torch_fidelity.calculate_metrics(
-        input1=str(tmp_path / "1"), input2=str(tmp_path / "0"), cuda=False, fid=True, kid=True, kid_subset_size=12,
-        feature_extractor="dinov2-vit-s-14", verbose=False, save_cpu_ram=True, cache=False,
+        input1=str(tmp_path / "1"), input2=str(tmp_path / "0"), cuda=False, fid=True, kid=True,
+        kid_subset_size=12, feature_extractor="dinov2-vit-s-14", verbose=False, save_cpu_ram=True,
+        cache=False,
     )  # fmt: skip
     assert len(features[0]) == 24
     assert ours["fd_dinov2"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
@@ -120,8 +121,9 @@ def test_fd_clip_and_cmmd_equal_torch_fidelity_s(tmp_path: Path) -> None:
     weights = write_weights("clip", tmp_path)
     ours, (real, fake) = scores("clip", two_sets(tmp_path), weights)
     theirs = torch_fidelity.calculate_metrics(
-        input1=str(tmp_path / "1"), input2=str(tmp_path / "0"), cuda=False, fid=True, feature_extractor="clip-vit-b-32",
-        feature_extractor_weights_path=str(weights), verbose=False, save_cpu_ram=True, cache=False,
+        input1=str(tmp_path / "1"), input2=str(tmp_path / "0"), cuda=False, fid=True,
+        feature_extractor="clip-vit-b-32", feature_extractor_weights_path=str(weights),
+        verbose=False, save_cpu_ram=True, cache=False,
     )  # fmt: skip
     assert ours["fd_clip"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     unit = [(x / x.norm(dim=1, keepdim=True)).double().numpy() for x in (fake, real)]
@@ -132,7 +134,7 @@ def test_fd_clip_and_cmmd_equal_torch_fidelity_s(tmp_path: Path) -> None:
 
 
 def test_cmmd_is_unbiased_and_streams_over_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of equal distributions it is around 0, on both sides; parts of the rows give what the whole gives."""
+    """For equal distributions it is around 0, on both sides; parts of rows give the same value."""
     generator = np.random.default_rng(0)
     draws = [torch.from_numpy(generator.normal(size=(2, 30, 8))) for _ in range(200)]
     values = torch.tensor([kernel.gaussian_kernel_distance(x, y, 1.0) for x, y in draws])

@@ -50,7 +50,7 @@ def resnet(channels: int = 3, sources: int = 3) -> ResNetTranslator:
 
 @pytest.fixture(scope="module")
 def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with batch norm and dropout, which must both be in evaluation mode; it needs multiples of 8."""
+    """A run with batch norm and dropout, both in evaluation mode; it needs multiples of 8."""
     torch.manual_seed(0)
     G = UNet(shape=(3, 16, 16), source_channels=3, width=2, depth=3, norm="batch")
     return checkpoint(tmp_path_factory.mktemp("run"), generator=G)
@@ -255,7 +255,7 @@ def test_gray_results_are_written_as_gray_pixels(both_ways: Path, tmp_path: Path
 def test_an_image_of_the_training_size_is_translated_as_the_network_translates_it(
     side: int, tmp_path: Path
 ) -> None:
-    """Reflected further than it needs, a U-Net would see another innermost map than the one it was trained with."""
+    """With more reflection a U-Net would see another innermost map than in its training."""
     torch.manual_seed(0)
     network = UNet(
         shape=(3, side, side), source_channels=3, width=2, norm="instance", dropout=0.0

@@ -1,4 +1,4 @@
-"""The tricks for a discriminator: without them nothing moves, and each does what its formula says."""
+"""The ablations of a discriminator: no effect by default, and the stated formula otherwise."""
 
 from __future__ import annotations
 
@@ -172,8 +172,13 @@ def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else
     x = images()
     assert not torch.equal(family.discriminator(x), family.discriminator(x))
     family.discriminator.eval()
-    same = dict(zip(made(network=network).discriminator.state_dict(), family.discriminator.state_dict().values(),
-                    strict=True))  # fmt: skip
+    same = dict(
+        zip(
+            made(network=network).discriminator.state_dict(),
+            family.discriminator.state_dict().values(),
+            strict=True,
+        )
+    )
     plain = made(network=network).discriminator
     plain.load_state_dict(same)
     assert torch.equal(family.discriminator(x), plain(x))
@@ -201,7 +206,7 @@ def test_a_head_start_moves_the_discriminator_alone_for_so_many_images(
 
 
 def test_a_head_start_changes_neither_the_draws_nor_the_steps_that_follow() -> None:
-    """The generator's first step is the same function of weights and iteration as without a head start."""
+    """The generator's first step is the same function of weights and iteration as without it."""
     told: dict[int, list[float]] = {}
     for pretrain in (0, 40):
         family: Any = made(pretrain_images=pretrain)

@@ -42,7 +42,10 @@ def batch(n: int = 4) -> Batch:
 
 
 def gradients(family: Any, of: Batch) -> tuple[list[float], list[list[Tensor]]]:
-    """The losses that a step descends and their gradients; every network is thrown far off once it has its own."""
+    """The losses that a step descends and their gradients.
+
+    Each network's weights are perturbed after its own gradient.
+    """
     losses: list[float] = []
     found: list[list[Tensor]] = []
 
@@ -67,9 +70,7 @@ def drawn(purpose: str, n: int = 4) -> Tensor:
     return Stream(0, purpose).normal(n, 5, like=torch.empty(0, dtype=torch.float64))
 
 
-def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_from_before_the_step() -> (
-    None
-):
+def test_each_network_follows_its_gradient_of_algorithm_1_at_the_old_weights() -> None:
     family, real = made(gamma=0.3, variance=0.5), batch()
     E, G, D, x = family.encoder, family.generator, family.discriminator, real.images
     mean, log_variance = E(x)
@@ -197,7 +198,7 @@ def test_the_plain_autoencoder_trains_with_its_single_optimizer(
 def test_a_darker_reconstruction_is_far_from_its_image_in_features_that_have_batch_norm(
     sample: ArrayDataset,
 ) -> None:
-    """Normalized by a batch of its own it would have nearly the same ones, and the likelihood would not see it."""
+    """Normalized by its own batch, it would look nearly the same, also to the likelihood."""
     digits = to_unit(torch.from_numpy(np.asarray(sample.train_images[::37])))[:96]  # type: ignore[index]
     x, other, drawn_ones = digits[::3], digits[1::3], digits[2::3]
     darker = others = 0.0
