@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +19,9 @@ from gan_lab.studies.measures import (
     across_generators,
     averaging,
     checkerboard,
+    cpu_seconds,
     discriminator_gap,
+    fine_tuning,
     fresh_discriminator,
     known_samples,
     late_scores,
@@ -219,3 +223,50 @@ def test_midpoints_of_a_linear_generator_follow_the_path() -> None:
     assert torch.allclose(latent, pixels * math.sqrt(2))
     with pytest.raises(ValueError, match=r"path=straight\. Set latent, pixels or none"):
         midpoints.generate(generator, "straight", 2, 0)
+
+
+def test_cpu_seconds_are_those_of_the_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU time of another process counts, time that a process sleeps or ran before does not."""
+
+    def run(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+
+    def train(arguments: list[str]) -> Path:
+        run(f"{busy}\ntime.sleep(1)")
+        return Path("run")
+
+    monkeypatch.setattr(cpu_seconds, "collect_scores", lambda folder: {"fd": 1.0})
+    run(busy)
+    found = cpu_seconds.measure(Arm("arm", ["gan"], 0, train))
+    assert found["fd"] == 1
+    assert 0.5 <= found["cpu_seconds"] < 0.9
+
+
+def test_fine_tuning_starts_from_the_first_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[list[str]] = []
+
+    def train(arguments: list[str]) -> Path:
+        trained.append(arguments)
+        return Path(f"run{len(trained)}")
+
+    monkeypatch.setattr(fine_tuning, "collect_scores", lambda folder: {"run": folder.name})
+    overrides = ["data.source=sample", "run.images=100", "model.width=4", "metrics.num_fakes=9"]
+    source = ["source=sngan_emoji", "source_images=400", "source_images=200"]
+    arm = Arm("arm", ["sngan_faces", *overrides, *source], 0, train)
+    assert fine_tuning.measure(arm) == {"run": "run2"}
+    first, second = trained
+    assert first == [
+        "sngan_emoji",
+        "model.width=4",
+        "metrics.num_fakes=9",
+        "data.size=64",
+        "run.images=200",
+        "run.evaluate_every_images=200",
+    ]
+    assert second == ["sngan_faces", *overrides, "run.start_from=run1"]
+    # from scratch, also where the budget sets source_images
+    scratch = Arm("arm", ["sngan_faces", "source_images=200"], 0, train)
+    assert fine_tuning.measure(scratch) == {"run": "run3"}
+    assert trained[2] == ["sngan_faces"]
