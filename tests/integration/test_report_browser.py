@@ -32,6 +32,8 @@ from tests.helpers.folders import run_folder
 from tests.helpers.reports import HOSTILE, SEEN, entry, written_run
 
 pytestmark = needs_chromium
+# as many as all extractors have
+SENSITIVE_SCORES = ("kd_lite0", *(f"density_extractor_{i}" for i in range(1, 20)))
 Open = Callable[..., Any]
 
 
@@ -127,12 +129,13 @@ def write_sweep_page(root: Path) -> Path:
 
 
 def write_sensitivity_page(root: Path) -> Path:
-    """Write the page of a sensitivity measurement with made-up thresholds."""
+    """Write the page of a sensitivity measurement with made-up thresholds of many scores."""
     distortions = [Distortion("blur", "px", (1, 2, 4)), Distortion("noise", "levels", (2, 8))]
     results = [
-        DetectionResult("lite0", "kd_lite0", each, [1.0, 9.0, 90.0][: len(each.severities)],
+        DetectionResult("lite0", score, each, [1.0, 9.0, 90.0][: len(each.severities)],
                         [False, True, True][: len(each.severities)])
         for each in distortions
+        for score in SENSITIVE_SCORES
     ]  # fmt: skip
     measured = SensitivityReport("faces", 40, results, ["n is 40, not 50: there are 80 images"])
     return sensitivity_page.write_page(measured, root / "sensitivity.html")
@@ -491,6 +494,21 @@ def luminance(colour: str) -> float:
 def contrast(one: str, other: str) -> float:
     high, low = sorted((luminance(one), luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
+
+
+def test_legend_of_many_scores_is_not_cut(opened: Open) -> None:
+    """An svg cuts what lies outside its view box; a label there is in the text, but not seen."""
+    page = opened("sensitivity", 390, 844)
+    cut = page.evaluate(
+        """(names) => [...document.querySelectorAll("#responses figure")].flatMap((figure) => names.filter((name) => {
+          const found = [...figure.querySelectorAll("*")].filter((e) => e.textContent.trim() === name).pop();
+          if (!found) return true;
+          const inner = found.getBoundingClientRect(), outer = (found.closest("svg") ?? figure).getBoundingClientRect();
+          return inner.bottom > outer.bottom || inner.right > outer.right || inner.top < outer.top;
+        }))""",
+        SENSITIVE_SCORES,
+    )
+    assert cut == []
 
 
 def test_light_and_dark_have_contrast(opened: Open) -> None:
