@@ -169,6 +169,11 @@ def sample(
     moved = None
     if moves:
         record["move"] = moves
+        # another search stores other directions under the same names
+        if generator.directions is not None:
+            record["directions"] = generator.directions.compute_digests(moves)
+        if directions is not None:
+            record["directions_file"] = directions.name
         if layers is not None:
             record["layers"] = layers
             moved = _parse_layers(layers, generator)
@@ -480,6 +485,11 @@ def directions(
     )
     with files.write(png) as unfinished:
         record = {"output": "directions", "seed": seed, **generator.record}
+        record |= {"count": count, "n": n, "labels": labels, "steps": steps, "span": span}
+        if label is not None:
+            record["class"] = label
+        if layers is not None:
+            record["layers"] = layers
         save_grid(images, steps, unfinished, captions, record)
     with files.write(png.with_name(FILE)) as unfinished:
         found.save(unfinished)
