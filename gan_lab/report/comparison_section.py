@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab.config.values import format_value
-from gan_lab.report import compare, curves, live, pictures
+from gan_lab.report import compare, curves, live, pictures, run_page
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import defines_results
 from gan_lab.utils.errors import UserError
@@ -46,6 +46,7 @@ def collect_comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
         "smaller": smaller,
         "moments": moments,
         "names": names,
+        "explanations": run_page.explain_all(runs),
         "models": models,
         "differences": find_differences(runs),
         "data": {

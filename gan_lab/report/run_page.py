@@ -359,7 +359,7 @@ def _collect_values(
         "sample": shlex.join([program, "sample", run.shown_path]),
         "export": shlex.join([program, "export", run.shown_path]),
         "charts": charts,
-        "explanations": explain_all(run),
+        "explanations": explain_all([run]),
         "thinned": thinned,
         "cost": _describe_cost(run),
         "commands": command_lines(run),
@@ -396,12 +396,17 @@ def _describe_reload(training: Training | None) -> dict[str, Any] | None:
     return {"written": round(time.time() * 1000), "after": round(training.next_s * 1000)}
 
 
-def explain_all(run: Run) -> list[tuple[str, Explanation]]:
-    """Explain each score and each training curve of a run that the lab knows."""
-    from gan_lab.metrics.explanations import explain
+def explain_all(runs: Sequence[Run]) -> list[tuple[str, Explanation]]:
+    """Explain each score and each training curve of runs that has an explanation."""
+    from gan_lab.metrics.explanations import explain, list_included
 
-    names = dict.fromkeys([*run.score_names, *run.history])
-    return [(name, found) for name in names if (found := explain(name))]
+    explained: dict[str, Explanation] = {}
+    for run in runs:
+        included = list_included(run.values)
+        for name in (*run.score_names, *run.history):
+            if found := explain(name, included):
+                explained.setdefault(name, found)
+    return [*explained.items()]
 
 
 def _describe_cost(run: Run) -> list[tuple[str, str]]:
