@@ -121,6 +121,7 @@ def sample(
     from gan_lab import load_generator
     from gan_lab.images import check_video_path, save_each, save_grid, save_video
     from gan_lab.runs.directions import read_directions
+    from gan_lab.utils.track import track
 
     outputs = {
         "--folder": folder,
@@ -188,6 +189,7 @@ def sample(
             cutoff=cutoff,
             move=moves,
             layers=moved,
+            progress=True,
         )
         return images
 
@@ -203,7 +205,9 @@ def sample(
         typer.echo(folder)
         return
     if video is not None:
-        frames = generator.film(n, label=label, seed=seed, truncation=truncation)
+        legs, steps = 4, 24
+        film = generator.film(n, legs, steps, label, seed, truncation)
+        frames = track(film, "drawing frames", legs * steps)
         columns = generator.columns if n > 16 else max(1, round(n**0.5))
         with files.write(video) as unfinished:
             save_video(frames, min(n, columns), unfinished)

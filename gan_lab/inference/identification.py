@@ -183,14 +183,12 @@ def list_arguments(record: Record) -> list[str] | None:
         options = ["--n", str(index + 1), "--seed", str(seed), *_list_label(record)]
         options += [*_list_truncation(record), *_list_moves(record)]
         return ["sample", *options, "--folder", FOLDER]
-    count, labels, span = (
-        record.get_integer("count"),
-        re.fullmatch("[a-z]+", record.get_text("labels")),
-        record.get_span(),
-    )
     steps = record.get_integer("steps")
-    if output == "directions" and n and seed is not None and count and labels and steps and span:
-        options = ["--count", str(count), "--n", str(n), "--labels", labels[0]]
+    components, span = record.get_integer("count"), record.get_span()
+    labels = re.fullmatch("[a-z]+", record.get_text("labels"))
+    is_complete = n and seed is not None and components and labels and steps and span
+    if output == "directions" and is_complete and labels:
+        options = ["--count", str(components), "--n", str(n), "--labels", labels[0]]
         options += ["--seed", str(seed), "--steps", str(steps), "--span", str(span)]
         options += [*_list_label(record), *(["--layers", layers[0]] if layers else [])]
         # the stored directions of the run stay as they are
