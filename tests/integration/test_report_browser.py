@@ -556,7 +556,7 @@ def test_everything_can_be_reached_and_named_without_a_mouse(opened: Open) -> No
 def test_page_has_no_accessibility_violation(name: str, opened: Open) -> None:
     """axe-core finds nothing: contrast, names, landmarks, order of headings, focusable regions."""
     page = opened(name)
-    for width, scheme in ((1280, "light"), (390, "dark")):
+    for width, scheme in itertools.product((1280, 390), ("light", "dark")):
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
         assert (width, scheme, find_violations(page)) == (width, scheme, [])

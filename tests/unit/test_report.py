@@ -234,6 +234,17 @@ def test_commands_have_the_form_that_started_the_run(tmp_path: Path) -> None:
     )
 
 
+def test_comparison_names_the_runs_that_it_does_not_play(tmp_path: Path) -> None:
+    """Translators and points have a player on their own page alone."""
+    folders = [written_run(tmp_path / e, experiment=e) for e in ("cgan", "cyclegan", "ring")]
+    found = re.findall('id="unplayed">(.*?)</p>', report.render_runs(folders))
+    assert [re.sub(":.*", "", text) for text in found] == [
+        "The page of each run plays cyclegan, ring"
+    ]
+    others = [written_run(tmp_path / e, experiment=e) for e in ("gan", "dcgan")]
+    assert "unplayed" not in report.render_runs(others)
+
+
 def test_every_command_of_page_and_index_has_the_form_of_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
