@@ -498,7 +498,7 @@ def contrast(one: str, other: str) -> float:
 
 def test_legend_of_many_scores_is_not_cut(opened: Open) -> None:
     """An svg cuts what lies outside its view box; a label there is in the text, but not seen."""
-    page = opened("sensitivity", 390, 844)
+    page = opened("sensitivity", viewport={"width": 390, "height": 844})
     cut = page.evaluate(
         """(names) => [...document.querySelectorAll("#responses figure")].flatMap((figure) => names.filter((name) => {
           const found = [...figure.querySelectorAll("*")].filter((e) => e.textContent.trim() === name).pop();
