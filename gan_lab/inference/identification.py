@@ -71,8 +71,9 @@ class Record:
     def get_span(self) -> float:
         """Return the largest move in a picture of directions; 0 if it is missing or invalid."""
         value = self.values.get("span")
-        is_number = isinstance(value, int | float) and abs(value) <= MAX_MOVE
-        return float(value) if is_number else 0.0
+        if not isinstance(value, int | float) or abs(value) > MAX_MOVE:
+            return 0.0
+        return float(value)
 
     def get_digests(self) -> dict[str, str]:
         """Return the digest of each direction that the image is moved along."""
