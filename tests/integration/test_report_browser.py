@@ -33,7 +33,7 @@ from tests.helpers.reports import HOSTILE, SEEN, entry, written_run
 
 pytestmark = needs_chromium
 # as many as all extractors have
-SENSITIVE_SCORES = ("kd_lite0", *(f"density_extractor_{i}" for i in range(1, 20)))
+SENSITIVE_MEASURES = ("kd", *(f"long_named_measure_{i}" for i in range(1, 20)))
 Open = Callable[..., Any]
 
 
@@ -132,10 +132,10 @@ def write_sensitivity_page(root: Path) -> Path:
     """Write the page of a sensitivity measurement with made-up thresholds of many scores."""
     distortions = [Distortion("blur", "px", (1, 2, 4)), Distortion("noise", "levels", (2, 8))]
     results = [
-        DetectionResult("lite0", score, each, [1.0, 9.0, 90.0][: len(each.severities)],
+        DetectionResult("lite0", measure, each, [1.0, 9.0, 90.0][: len(each.severities)],
                         [False, True, True][: len(each.severities)])
         for each in distortions
-        for score in SENSITIVE_SCORES
+        for measure in SENSITIVE_MEASURES
     ]  # fmt: skip
     measured = SensitivityReport("faces", 40, results, ["n is 40, not 50: there are 80 images"])
     return sensitivity_page.write_page(measured, root / "sensitivity.html")
@@ -506,7 +506,7 @@ def test_legend_of_many_scores_is_not_cut(opened: Open) -> None:
           const inner = found.getBoundingClientRect(), outer = (found.closest("svg") ?? figure).getBoundingClientRect();
           return inner.bottom > outer.bottom || inner.right > outer.right || inner.top < outer.top;
         }))""",
-        SENSITIVE_SCORES,
+        [f"{measure}_lite0" for measure in SENSITIVE_MEASURES],
     )
     assert cut == []
 
