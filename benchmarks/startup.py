@@ -3,7 +3,7 @@
 Each command runs in a new process, as a user starts it, and the median of the rounds is printed
 (``make bench-start``). CPU seconds hardly depend on other programs, wall-clock times do. Programs
 that a command starts count if they have ended. The commands read the runs of a tiny training, which
-the benchmark trains first. ``--out`` writes the results as JSON.
+the benchmark trains first, and 100 copies of one for the list and the index. ``--out`` writes the results as JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROUNDS = 3
+# below one folder, for the list of runs and their index page
+COPIES = 100
 ROOT = Path(__file__).parents[1]
 TINY = (
     "run.images=256",
@@ -69,11 +72,15 @@ def list_commands(folder: Path, experiment: str) -> dict[str, list[str]]:
     (folder / "data").mkdir(exist_ok=True)
     run_command(["train", experiment, *TINY, "run.id=tiny"], folder)
     run = f"runs/{experiment}/tiny"
+    for i in range(COPIES):
+        shutil.copytree(folder / run, folder / "many" / experiment / f"copy{i}")
     first = ["train", experiment, "data.source=sample", "run.callbacks=[stop_first.Stop]"]
     return {
         "help": ["--help"],
         "train (list)": ["train"],
         "runs": ["runs"],
+        f"runs, {COPIES} runs": ["runs", "many"],
+        f"index, {COPIES} runs": ["runs", "many", "--page"],
         "explain": ["explain"],
         "study (list)": ["study"],
         "compare": ["compare", run],

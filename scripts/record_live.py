@@ -5,8 +5,9 @@
 
 Prints when the first line, the first grid of a trained generator and the page exist, in seconds
 since the command, and in CPU seconds of the training, which hardly depend on other programs. For a
-conditional generator of digits, also the first grid of which the digit classifier recognizes half
-of the digits. ``--out`` adds them to a JSON file. The training is stopped after ``--seconds``.
+conditional generator of digits, also when the first grid exists of which the digit classifier
+recognizes half of the digits, and its training images. ``--out`` adds them to a JSON file. The
+training is stopped after ``--seconds``.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Training:
             text=True,
         )
         self.times: dict[str, dict[str, float]] = {}
+        # when each grid was first seen, by its training images
+        self.grid_times: dict[int, dict[str, float]] = {}
         self.lines: list[str] = []
         threading.Thread(target=self._read_lines, daemon=True).start()
 
@@ -83,12 +86,21 @@ class Training:
 
     def note(self, event: str) -> None:
         """Record the time of an event, unless it has happened before."""
-        if event in self.times:
-            return
+        if event not in self.times:
+            self.times[event] = self.read_clocks()
+
+    def note_grids(self) -> None:
+        """Record the time of each new grid."""
+        for path in self.list_grids():
+            if int(path.stem) not in self.grid_times:
+                self.grid_times[int(path.stem)] = self.read_clocks()
+
+    def read_clocks(self) -> dict[str, float]:
+        """Return the seconds since the command, and the CPU seconds of the training."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         seconds = time.monotonic() - self.started
-        self.times[event] = {"seconds": round(seconds, 1), "cpu_seconds": round(cpu_s, 1)}
+        return {"seconds": round(seconds, 1), "cpu_seconds": round(cpu_s, 1)}
 
     def list_grids(self) -> list[Path]:
         """List the grids of a trained generator; the one before the first iteration is noise."""
@@ -135,7 +147,9 @@ def main() -> None:
             shares = {int(path.stem): recognize(path, size) for path in training.list_grids()}
             found = [images for images, share in shares.items() if share >= RECOGNIZED]
             if found:
-                training.times["recognized"] = {"images": found[0]}
+                # the last grid can be written while the training stops, which nobody watches
+                seen = training.grid_times.get(found[0], {})
+                training.times["recognized"] = {"images": found[0], **seen}
             print({images: round(share, 2) for images, share in shares.items()})
     print(json.dumps(training.times, indent=1))
     if frames:
@@ -164,6 +178,7 @@ def note_files(training: Training) -> None:
         raise RuntimeError("".join(training.lines))
     if training.list_grids():
         training.note("first grid")
+        training.note_grids()
     if (training.folder / "report.html").exists():
         training.note("page")
 

@@ -263,7 +263,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     from gan_lab import device
     from gan_lab.distributed import detect
     from gan_lab.runs.run_folder import RunFolder
-    from gan_lab.training import profiling
+    from gan_lab.training import builder, profiling
 
     console = Console(markup=False)
     config = loaded.config
@@ -289,6 +289,8 @@ def print_dry_run(loaded: LoadedConfig) -> None:
 
     total = iterations * iteration + config.evaluations * evaluating
     console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
+    for note in builder.explain_budget(config, built.family, built.data):
+        console.print(note, soft_wrap=True)
     images_per_s = config.data.batch_size / iteration
     console.print(
         f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "

@@ -121,6 +121,7 @@ def sample(
     from gan_lab import load_generator
     from gan_lab.images import check_video_path, save_each, save_grid, save_video
     from gan_lab.runs.directions import read_directions
+    from gan_lab.utils.track import track
 
     outputs = {
         "--folder": folder,
@@ -169,6 +170,11 @@ def sample(
     moved = None
     if moves:
         record["move"] = moves
+        # another search stores other directions under the same names
+        if generator.directions is not None:
+            record["directions"] = generator.directions.compute_digests(moves)
+        if directions is not None:
+            record["directions_file"] = directions.name
         if layers is not None:
             record["layers"] = layers
             moved = _parse_layers(layers, generator)
@@ -183,6 +189,7 @@ def sample(
             cutoff=cutoff,
             move=moves,
             layers=moved,
+            progress=True,
         )
         return images
 
@@ -198,7 +205,9 @@ def sample(
         typer.echo(folder)
         return
     if video is not None:
-        frames = generator.film(n, label=label, seed=seed, truncation=truncation)
+        legs, steps = 4, 24
+        film = generator.film(n, legs, steps, label, seed, truncation)
+        frames = track(film, "drawing frames", legs * steps)
         columns = generator.columns if n > 16 else max(1, round(n**0.5))
         with files.write(video) as unfinished:
             save_video(frames, min(n, columns), unfinished)
@@ -480,6 +489,11 @@ def directions(
     )
     with files.write(png) as unfinished:
         record = {"output": "directions", "seed": seed, **generator.record}
+        record |= {"count": count, "n": n, "labels": labels, "steps": steps, "span": span}
+        if label is not None:
+            record["class"] = label
+        if layers is not None:
+            record["layers"] = layers
         save_grid(images, steps, unfinished, captions, record)
     with files.write(png.with_name(FILE)) as unfinished:
         found.save(unfinished)

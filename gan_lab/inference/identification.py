@@ -13,7 +13,10 @@ from gan_lab import __version__
 from gan_lab.runs import exports
 from gan_lab.runs.addresses import is_address
 from gan_lab.runs.checkpoints import find_checkpoint
+from gan_lab.runs.directions import FILE as DIRECTIONS_FILE
+from gan_lab.runs.directions import read_directions
 from gan_lab.runs.ema_networks import RAW, load_ema_networks
+from gan_lab.runs.environment import is_started_by_make, name_program
 from gan_lab.runs.run_folder import name_run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.output import find_outputs
@@ -65,6 +68,19 @@ class Record:
             return {}
         return {name: float(steps) for name, steps in value.items()}
 
+    def get_span(self) -> float:
+        """Return the largest move in a picture of directions; 0 if it is missing or invalid."""
+        value = self.values.get("span")
+        if not isinstance(value, int | float) or abs(value) > MAX_MOVE:
+            return 0.0
+        return float(value)
+
+    def get_digests(self) -> dict[str, str]:
+        """Return the digest of each direction that the image is moved along."""
+        value = self.values.get("directions")
+        digests = value if isinstance(value, dict) else {}
+        return {name: digest for name, digest in digests.items() if name in self.get_moves()}
+
 
 def identify(path: Path, root: Path = Path("runs")) -> list[str]:
     """Describe an image of the lab.
@@ -100,14 +116,16 @@ def identify(path: Path, root: Path = Path("runs")) -> list[str]:
             f"Written by gan-lab {version}; this is {__version__}, whose images may differ"
         )
     run, weights, note = find_run(record, path, root)
-    lines += [note] if note else []
+    moved_from, changed = find_moves(record, run)
+    lines += [line for line in (note, changed) if line]
     arguments = list_arguments(record)
     if arguments is None:
         return [*lines, "No command draws it again"]
     if record.get_text("output") == "page image":
         lines.append("Drawn in a browser: pixels may differ by one level")
     command, *options = arguments
-    return [*lines, shlex.join(["gan-lab", command, run, *options, *weights])]
+    program = name_program(is_started_by_make())
+    return [*lines, shlex.join([program, command, run, *options, *moved_from, *weights])]
 
 
 def describe(record: Record) -> str:
@@ -166,21 +184,37 @@ def list_arguments(record: Record) -> list[str] | None:
         options = ["--n", str(index + 1), "--seed", str(seed), *_list_label(record)]
         options += [*_list_truncation(record), *_list_moves(record)]
         return ["sample", *options, "--folder", FOLDER]
+    steps = record.get_integer("steps")
+    components, span = record.get_integer("count"), record.get_span()
+    labels = re.fullmatch("[a-z]+", record.get_text("labels"))
+    is_complete = n and seed is not None and components and labels and steps and span
+    if output == "directions" and is_complete and labels:
+        options = ["--count", str(components), "--n", str(n), "--labels", labels[0]]
+        options += ["--seed", str(seed), "--steps", str(steps), "--span", str(span)]
+        options += [*_list_label(record), *(["--layers", layers[0]] if layers else [])]
+        # the stored directions of the run stay as they are
+        return ["directions", *options, "--folder", FOLDER]
+    source, space = record.get_text("source"), record.get_text("space")
+    if output == "projection" and space in ("z", "w", "w+") and (n or source):
+        images = [_avoid_option(source)] if source else ["--n", str(n)]
+        options = ["--steps", str(steps)] if steps else []
+        return ["project", *images, *_list_label(record), "--space", space, *options]
     if output == "translation":
         direction = record.get_text("direction")
         known = ["--direction", direction] if direction in ("AtoB", "BtoA") else []
-        source = record.get_text("source") or SOURCE
-        # a name that begins like an option
-        source = f"./{source}" if source.startswith("-") else source
         if mask := record.get_text("mask"):
-            known += ["--mask", f"./{mask}" if mask.startswith("-") else mask]
-        return ["translate", source, FOLDER, *known]
+            known += ["--mask", _avoid_option(mask)]
+        return ["translate", _avoid_option(source or SOURCE), FOLDER, *known]
     if output == "reconstruction" and n:
         return ["reconstruct", "--n", str(n)]
-    steps = record.get_integer("steps")
     if output == "test interpolation" and n and steps:
         return ["interpolate", "--n", str(n), "--steps", str(steps)]
     return None
+
+
+def _avoid_option(name: str) -> str:
+    """Return a file name as an argument; one that begins like an option gets a folder."""
+    return f"./{name}" if name.startswith("-") else name
 
 
 def _list_label(record: Record) -> list[str]:
@@ -207,6 +241,33 @@ def _list_moves(record: Record) -> list[str]:
     ]
     layers = re.fullmatch(r"\d+-?\d*", record.get_text("layers"))
     return [*options, "--layers", layers[0]] if options and layers else options
+
+
+def find_moves(record: Record, run: str) -> tuple[list[str], str]:
+    """Find the directions that an image is moved along, and compare them with those of the image.
+
+    Returns:
+        The option that selects their file, and a note if they are not those of the image; else
+        empty.
+    """
+    digests = record.get_digests()
+    # those of a model with an address are part of it; older images do not record them
+    if not digests or is_address(run):
+        return [], ""
+    # a record has no path
+    name = Path(record.get_text("directions_file")).name
+    options = ["--directions", _avoid_option(name)] if name else []
+    path = Path(name) if name else Path(run) / DIRECTIONS_FILE
+    moved = ", ".join(record.get_moves())
+    if not path.is_file():
+        return options, f"The directions of the image ({moved}) were not found: {path}"
+    try:
+        current = read_directions(path).compute_digests(digests)
+    except UserError as error:
+        return options, str(error)
+    if current != digests:
+        return options, f"The directions {moved} in {path} have changed since: images will differ"
+    return options, ""
 
 
 def find_run(record: Record, path: Path, root: Path) -> tuple[str, list[str], str]:

@@ -29,6 +29,7 @@ from gan_lab.images import to_unit
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
+from gan_lab.utils.track import stage, track
 
 STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, chosen by cross-validation
 
@@ -115,7 +116,7 @@ def accuracy(data: GANDataModule, rows: list[int], network: nn.Module | None) ->
         {"logisticregression__C": STRENGTHS},
         cv=5,
     )
-    with warnings.catch_warnings():
+    with stage("Fitting logistic regressions"), warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", ConvergenceWarning
         )  # from the weakest penalties, which validation does not choose
@@ -130,7 +131,7 @@ def features(
     """Features [N, F] of these rows (raw pixels if the network is None) and their labels [N]."""
     parts: list[Tensor] = []
     labels: list[Tensor] = []
-    for i in range(0, len(rows), size):
+    for i in track(range(0, len(rows), size), "computing features"):
         batch = split.__getitems__(rows[i : i + size])
         images = to_unit(batch.images)
         if network is not None:

@@ -338,6 +338,11 @@ def project_files(
     with files.write(out) as unfinished:
         columns = 1 + len(found[0][1].way) + 1
         record = {"output": "projection", "space": space, **generator.record}
+        record |= {"n": n} if source is None else {"source": source.name}
+        if steps is not None:
+            record["steps"] = steps
+        if label is not None:
+            record["class"] = label
         save_grid(torch.cat(rows), columns, unfinished, record=record)
     latents = [{"image": name, **_describe(each)} for name, each in found]
     with files.write(latents_path) as unfinished:

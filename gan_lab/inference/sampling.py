@@ -16,6 +16,7 @@ from gan_lab.runs.directions import Directions, find_stored_directions, read_dir
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.track import track
 
 
 class TrainedGenerator(nn.Module):
@@ -72,6 +73,7 @@ class TrainedGenerator(nn.Module):
         cutoff: int | None = None,
         move: Mapping[str, float] | None = None,
         layers: range | None = None,
+        progress: bool = False,
     ) -> Tensor:
         """Generate images [n, C, H, W], float32 in [-1, 1].
 
@@ -90,7 +92,7 @@ class TrainedGenerator(nn.Module):
 
         ``move`` moves the latents along ``directions``: ``{"pc1": 2}`` by two standard deviations.
         In W of stylegan2 it follows the truncation, and ``layers`` are the ones that are moved, by
-        default all.
+        default all. ``progress`` shows the time left of many images.
 
         Source: the truncation trick of Karras et al. 2019 (arXiv 1812.04948), which shortens w;
         generators without w have z alone.
@@ -119,6 +121,7 @@ class TrainedGenerator(nn.Module):
             cutoff,
             self._noise_of(noise, n, seed),
             shift,
+            progress,
         )
 
     def set_directions(self, directions: Directions) -> None:
@@ -326,15 +329,16 @@ class TrainedGenerator(nn.Module):
         cutoff: int | None = None,
         noise: str | list[Tensor] = "const",
         shift: Tensor | None = None,
+        progress: bool = False,
     ) -> Tensor:
         """Generate the images [B, C, H, W], float32 on the CPU, of latents [B, Z].
 
-        ``labels`` are classes [B] or weights of the classes [B, classes]. The last four apply to
-        generators with w alone: ``latents`` shortens those of others. ``shift`` [num_ws, w_dim] is
-        added to each w.
+        ``labels`` are classes [B] or weights of the classes [B, classes]. ``truncation`` to
+        ``shift`` apply to generators with w alone: ``latents`` shortens those of others. ``shift``
+        [num_ws, w_dim] is added to each w.
         """
         network, parts = self.network, []
-        for i in range(0, len(z), batch_size):
+        for i in track(range(0, len(z), batch_size), "drawing samples", shown=progress):
             inputs = [z] if labels is None else [z, labels]
             inputs = [rows[i : i + batch_size].to(self.device) for rows in inputs]
             with exact_arithmetic(self.device):

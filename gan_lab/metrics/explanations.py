@@ -1,17 +1,22 @@
 """Find the explanation of a score or of a training curve by its name.
 
 The explanations of scores are in the modules of the metrics. They are read from the source, because
-lists and comparisons of runs would otherwise import torch and Lightning for a few texts.
+lists and comparisons of runs would otherwise import torch and Lightning for a few texts, and a report
+of someone else's run would run code that its config names.
 """
 
 from __future__ import annotations
 
 import ast
 import math
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -97,18 +102,56 @@ def _read_explanations(path: Path) -> tuple[float, dict[str, Explanation]]:
                 priority = number
             case (
                 ast.AnnAssign(target=ast.Name(id="explanations"), value=ast.Dict() as texts)
+                | ast.Assign(targets=[ast.Name(id="explanations")], value=ast.Dict() as texts)
                 | ast.Assign(targets=[ast.Name(id="EXPLANATIONS")], value=ast.Dict() as texts)
             ):
                 for name, call in zip(texts.keys, texts.values, strict=True):
                     assert name is not None
                     assert isinstance(call, ast.Call)
-                    found[ast.literal_eval(name)] = Explanation(*map(ast.literal_eval, call.args))
+                    named = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+                    found[ast.literal_eval(name)] = Explanation(
+                        *map(ast.literal_eval, call.args), **named
+                    )
     return priority, found
 
 
-def explain(name: str) -> Explanation | None:
-    """Find the explanation of a score or training curve; None for one of a user's metric."""
-    known = {**list_explanations(), **TRAINING_CURVES}
+def list_included(values: Mapping[str, Any]) -> dict[str, Explanation]:
+    """List the explanations of a user's metrics, which ``metrics.include`` of a run names.
+
+    A module that is not found, or whose explanations are not literals, has none.
+
+    Args:
+        values: The recorded config of the run as a flat mapping.
+    """
+    names = values.get("metrics.include")
+    found: dict[str, Explanation] = {}
+    for name in names if isinstance(names, list | tuple) else []:
+        parts = str(name).split(".")
+        path = _find_source(parts) if all(part.isidentifier() for part in parts) else None
+        if path is not None:
+            with suppress(OSError, SyntaxError, ValueError, TypeError, AssertionError):
+                found |= _read_explanations(path)[1]
+    return found
+
+
+def _find_source(parts: Sequence[str]) -> Path | None:
+    """Find the file of a module in the current folder or on the import path."""
+    for folder in (Path(), *map(Path, sys.path)):
+        path = folder.joinpath(*parts)
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def explain(name: str, included: Mapping[str, Explanation] | None = None) -> Explanation | None:
+    """Find the explanation of a score or training curve; None if it has none.
+
+    Args:
+        name: Its name.
+        included: The explanations of a user's metrics, as ``list_included`` returns them.
+    """
+    known = {**list_explanations(), **TRAINING_CURVES, **(included or {})}
     if name in known:
         return known[name]
     # the longest pattern is the most specific one

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab.config.values import format_value
-from gan_lab.report import compare, curves, live, pictures
-from gan_lab.runs.run import Run
+from gan_lab.report import compare, curves, live, pictures, run_page
+from gan_lab.runs.run import Run, find_family_class
 from gan_lab.runs.run_folder import defines_results
 from gan_lab.utils.errors import UserError
 
@@ -46,7 +46,9 @@ def collect_comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
         "smaller": smaller,
         "moments": moments,
         "names": names,
+        "explanations": run_page.explain_all(runs),
         "models": models,
+        "unplayed": list_unplayed(runs, names),
         "differences": find_differences(runs),
         "data": {
             "charts": charts,
@@ -100,6 +102,16 @@ def describe_models(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str,
             if model:
                 described[i] = {**model, "name": names[i]}
     return [described[i] for i in sorted(described)] if len(described) > 1 else []
+
+
+def list_unplayed(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """List the names of the runs that only their own page can play: translators and 2-D points."""
+    return [
+        name
+        for run, name in zip(runs, names, strict=True)
+        if run.values.get("data.name") == "toy"
+        or getattr(find_family_class(str(run.values.get("family"))), "image_to_image", False)
+    ]
 
 
 def find_differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:

@@ -350,6 +350,7 @@ def _describe_saved_directions(loaded: EMANetworks) -> dict[str, Any]:
         "saved": {
             "names": found.names,
             "captions": [directions.describe(each) for each in found.directions],
+            "digests": [each.compute_digest() for each in found.directions],
             "space": found.space,
         },
     }

@@ -14,6 +14,7 @@ from PIL import Image
 
 from gan_lab.report import pictures
 from gan_lab.report.run_page import render
+from gan_lab.runs.environment import is_started_by_make, name_program
 from gan_lab.runs.run_list import ListedRun
 from gan_lab.utils.files import write_text
 from gan_lab.utils.numbers import rounded
@@ -51,6 +52,7 @@ def render_index(runs: Sequence[ListedRun], folder: Path) -> str:
         "index.html",
         title=f"{len(runs):,} runs",
         folder=str(folder),
+        program=name_program(is_started_by_make()),
         cards=sorted(cards, key=lambda card: -card["changed"]),
         statuses=sorted({run.status for run in runs}),
         data={"charts": [], "seen": [], "frames": [], "models": []},

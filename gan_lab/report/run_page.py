@@ -28,6 +28,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from gan_lab.report import curves, pictures
 from gan_lab.report.command_lines import command_lines
 from gan_lab.report.summary import verdict
+from gan_lab.runs.environment import name_program
 from gan_lab.runs.run import Run, find_family_class
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name, write_text
@@ -339,6 +340,7 @@ def _collect_values(
     thinned = any(
         line["step"] > 1 for _, group in charts for chart in group for line in chart["series"]
     )
+    program = name_program(run.started_by_make)
     return {
         "title": run.name,
         "run": run,
@@ -354,9 +356,10 @@ def _collect_values(
         "examples": live.crop_examples(run, model) if model and reals else [],
         "truths": live.crop_ground_truth(run, model) if model and reals else [],
         "why_not": why_not,
-        "sample": shlex.join(["gan-lab", "sample", run.shown_path]),
+        "sample": shlex.join([program, "sample", run.shown_path]),
+        "export": shlex.join([program, "export", run.shown_path]),
         "charts": charts,
-        "explanations": explain_all(run),
+        "explanations": explain_all([run]),
         "thinned": thinned,
         "cost": _describe_cost(run),
         "commands": command_lines(run),
@@ -393,12 +396,17 @@ def _describe_reload(training: Training | None) -> dict[str, Any] | None:
     return {"written": round(time.time() * 1000), "after": round(training.next_s * 1000)}
 
 
-def explain_all(run: Run) -> list[tuple[str, Explanation]]:
-    """Explain each score and each training curve of a run that the lab knows."""
-    from gan_lab.metrics.explanations import explain
+def explain_all(runs: Sequence[Run]) -> list[tuple[str, Explanation]]:
+    """Explain each score and each training curve of runs that has an explanation."""
+    from gan_lab.metrics.explanations import explain, list_included
 
-    names = dict.fromkeys([*run.score_names, *run.history])
-    return [(name, found) for name in names if (found := explain(name))]
+    explained: dict[str, Explanation] = {}
+    for run in runs:
+        included = list_included(run.values)
+        for name in (*run.score_names, *run.history):
+            if found := explain(name, included):
+                explained.setdefault(name, found)
+    return [*explained.items()]
 
 
 def _describe_cost(run: Run) -> list[tuple[str, str]]:

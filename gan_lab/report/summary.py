@@ -31,8 +31,9 @@ class Row:
         reals: Value of real images, the real-vs-real reference.
         replay: Value of the images that the run learned from, repeated.
         mean_image: Value of their mean, repeated.
-        explanation: What the score means; None for a metric of the user.
         protocol: Name and value of the entries of its protocol.
+        explanation: What the score means; None for a metric of the user without an explanation.
+        share: Where ``best`` lies between ``mean_image``, 0, and ``reals``, 1; None: not known.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Row:
     mean_image: str
     protocol: list[tuple[str, str]]
     explanation: Explanation | None = None
+    share: float | None = None
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Verdict:
         figure: Value of the headline score.
         caption: Its name and direction.
         reference: Its real-vs-real reference; empty if it is not known.
-        explanation: What it means; None for a metric of the user.
+        explanation: What it means; None for a metric of the user without an explanation.
         sentences: How good the run is and how far it is.
         rows: The table of scores.
         alerts: The first ``MAX_ALERTS`` health alerts.
@@ -127,17 +129,32 @@ def build_rows(run: Run) -> list[Row]:
                 replay=str(replay),
                 mean_image=str(mean_image),
                 protocol=_describe_protocol(measured),
-                explanation=_explain(name),
+                explanation=_explain(run, name),
+                share=_locate(run, best.get(name), name, everything.get(f"{name}_of_mean_image")),
             )
         )
     return rows
 
 
-def _explain(name: str) -> Explanation | None:
+def _explain(run: Run, name: str) -> Explanation | None:
     # imported here, because tables in the terminal do without torch
-    from gan_lab.metrics.explanations import explain
+    from gan_lab.metrics.explanations import explain, list_included
 
-    return explain(name)
+    return explain(name, list_included(run.values))
+
+
+def _locate(run: Run, score: Score | None, name: str, mean_image: Score | None) -> float | None:
+    """Return where the best value lies between the mean image, 0, and real images, 1.
+
+    None without a direction, without one of the two, or if both are equal.
+    """
+    if score is None or mean_image is None or run.higher_is_better.get(name) is None:
+        return None
+    real = score.reference
+    if not isinstance(real, int | float) or real == mean_image.value:
+        return None
+    share = (score.value - mean_image.value) / (real - mean_image.value)
+    return min(1.0, max(0.0, share)) if math.isfinite(share) else None
 
 
 def _describe_protocol(score: Score) -> list[tuple[str, str]]:
@@ -171,7 +188,7 @@ def _summarize_scores(run: Run) -> Verdict | None:
             sentence += f" Last checkpoint: {format_number(last.value)}{change}."
     reference = format_number(run.scores[name].reference)
     caption = _format_caption(run, name)
-    return Verdict(format_number(best), caption, [sentence], reference, _explain(name))
+    return Verdict(format_number(best), caption, [sentence], reference, _explain(run, name))
 
 
 def _summarize_curve(run: Run) -> Verdict | None:
@@ -190,7 +207,9 @@ def _summarize_curve(run: Run) -> Verdict | None:
     explanation = "Measured during training; the final evaluation is still missing."
     reference = format_number(run.real_vs_real.get(name))
     caption = _format_caption(run, name)
-    return Verdict(format_number(best), caption, [details, explanation], reference, _explain(name))
+    return Verdict(
+        format_number(best), caption, [details, explanation], reference, _explain(run, name)
+    )
 
 
 def _format_caption(run: Run, name: str) -> str:

@@ -5,9 +5,10 @@ A file is not trusted: it is plain JSON of limited size, and its numbers are che
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from torch import Tensor
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.utils.errors import UserError, first_line
 
+# hexadecimal digits that identify a direction in the record of an image
+DIGEST_LENGTH = 16
 # in run folders and exports
 FILE = "directions.json"
 FORMAT = "gan-lab directions 1"
@@ -45,6 +48,11 @@ class Direction:
     std: float
     explained_variance: float | None = None
     accuracy: float | None = None
+
+    def compute_digest(self) -> str:
+        """Hash what a move depends on: the coordinates and the length of a step."""
+        content = json.dumps([self.std, self.vector])
+        return hashlib.sha256(content.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,11 @@ class Directions:
             direction = by_name[name]
             shift += steps * direction.std * torch.tensor(direction.vector, dtype=torch.float64)
         return shift
+
+    def compute_digests(self, names: Iterable[str]) -> dict[str, str]:
+        """Hash each direction with one of these names, for the record of an image."""
+        chosen = {*names}
+        return {each.name: each.compute_digest() for each in self.directions if each.name in chosen}
 
     def save(self, path: Path) -> None:
         """Write a JSON file, which ``read_directions`` reads."""

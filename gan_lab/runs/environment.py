@@ -11,12 +11,22 @@ from gan_lab import __version__
 
 # set by the Makefile
 MAKE_VARIABLE = "GAN_LAB_STARTED_BY"
+# where the Makefile installs the program, in the folder in which make runs
+MAKE_PROGRAM = ".venv/bin/gan-lab"
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "wandb")
 
 
 def is_started_by_make() -> bool:
     """Return whether the Makefile of the repository started this process."""
     return os.environ.get(MAKE_VARIABLE) == "make"
+
+
+def name_program(started_by_make: bool) -> str:
+    """Return the name of the program in commands for copying.
+
+    Make creates the environment without activating it, so that ``gan-lab`` is not on the path.
+    """
+    return MAKE_PROGRAM if started_by_make else "gan-lab"
 
 
 def describe_environment() -> str:

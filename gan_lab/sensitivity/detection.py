@@ -26,6 +26,7 @@ from gan_lab.sensitivity.distortions import (
     make_random_order,
 )
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.track import track
 
 # Random splits into fakes and reals: of undistorted images, and for each severity.
 NULL_REPEATS, DISTORTED_REPEATS = 60, 20
@@ -196,7 +197,7 @@ def _measure_extractor(
     orders = [make_random_order(repeat, len(pixels)) for repeat in range(NULL_REPEATS)]
     null = _stack_values([measures(clean, rows[:n], rows[n : 2 * n]) for rows in orders])
     results: list[DetectionResult] = []
-    for distortion in distortions:
+    for distortion in track(distortions, f"measuring {extractor.name}"):
         by_measure = {name: DetectionResult(extractor.name, name, distortion) for name in null}
         for severity in distortion.severities:
             distorted = clean

@@ -255,10 +255,12 @@ def _format_command(experiment: Path) -> str:
 
 def render(results: SweepResult, best: Path | None, folder: Path, overrides: Sequence[str]) -> str:
     """Render the page: one self-contained file with every value escaped."""
+    from gan_lab.metrics.explanations import explain, list_included
     from gan_lab.report import curves, run_page
 
     sweep = results.sweep
-    run = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config.run
+    config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
+    run = config.run
     series = []
     for row in results.rows:
         points = [
@@ -267,6 +269,7 @@ def render(results: SweepResult, best: Path | None, folder: Path, overrides: Seq
         ]
         if points:
             series.append(curves.build_series(f"trial {row.trial_number}", points))
+    found = explain(sweep.metric, list_included({"metrics.include": config.metrics.include}))
     charts = [{"title": f"{sweep.metric} of each trial", "series": series}] if series else []
     return run_page.render(
         "sweep.html",
@@ -284,6 +287,7 @@ def render(results: SweepResult, best: Path | None, folder: Path, overrides: Seq
         min_trials=MIN_TRIALS_FOR_IMPORTANCES,
         shots=collect_shots(results, folder),
         links=find_pages(results, folder),
+        explanations=[(sweep.metric, found)] if found else [],
         folder=str(folder),
     )
 

@@ -57,6 +57,8 @@ from gan_lab.utils.errors import UserError, first_line
 
 # in a note on classes without images
 MAX_NAMED_CLASSES = 10
+# without augmentation a discriminator memorizes this number of images, docs/few_images.md
+MAX_MEMORIZED_IMAGES = 100
 
 
 @contextmanager
@@ -260,6 +262,7 @@ def build(
         callbacks.append(build_progress_display(run, progress, csv_logger, evaluation, time_left))
     trainer = build_trainer(config, callbacks, launched)
     detect.check_batch_size(config, launched)
+    notes += explain_budget(config, family, data)
     notes += explain_batch_norm(config, family, launched)
     notes += explain_missing_classes(data)
     return Experiment(
@@ -358,6 +361,26 @@ def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) 
         f"{', '.join(causes)}: batch norm uses the statistics of {images} images instead of the "
         f"whole batch of {config.data.batch_size}, so results differ from those of full batches"
     ]
+
+
+def explain_budget(config: Config, family: Family, data: GANDataModule) -> list[str]:
+    """Say how often each training image is seen, and warn of a data set that is easy to memorize."""
+    count = len(data.train)
+    if data.spec.content == "points" or not count:
+        return []
+    total = config.iterations * config.data.batch_size
+    repeats = total / count
+    shown = f"{repeats:,.0f}" if repeats >= 10 else f"{repeats:.2g}"
+    notes = [f"{total:,} images in all: each of {count:,} training images {shown} times"]
+    if count <= MAX_MEMORIZED_IMAGES and repeats > 1:
+        remedies = ["more images", "fewer run.images"]
+        if hasattr(family, "discriminator") and not data.spec.source_channels:
+            remedies += ["augment=ada"] if config.augment.policy == "off" else []
+        notes.append(
+            f"{count:,} training images are few: the model may memorize them. "
+            f"Try {', '.join(remedies)}"
+        )
+    return notes
 
 
 def explain_missing_classes(data: GANDataModule) -> list[str]:

@@ -52,6 +52,12 @@ def test_grid_interval_is_a_number_or_that_of_evaluations() -> None:
         loading.load("gan", ["log.grid_every_images=0"])
 
 
+@pytest.mark.parametrize("experiment", loading.experiments())
+def test_no_shipped_experiment_fixes_the_grid_interval(experiment: str) -> None:
+    """A fixed interval turns off the early grids, and with them the early page."""
+    assert loading.load(experiment).config.log.grid_every_images is None
+
+
 def test_a_group_word_stays_in_the_name_of_the_run() -> None:
     assert run_id(loading.load("sngan", ["model.width=8", "data=faces64", "budget=smoke"])) == (
         "budget=smoke-data=faces64-width=8-seed0"

@@ -36,6 +36,9 @@ DRAWN = {
     "raw reconstruction": "reconstruct {vaegan} -n 2 --weights raw",
     "raw interpolation": "interpolate {vaegan} -n 2 --steps 3 --weights raw",
     "moved": "sample {gan} -n 2 --move pc2=-1.25 --move pc1=2",
+    "moved along a file": "sample {gan} -n 2 --move pc1=2 --directions own.json",
+    "projection": "project {gan} -n 1 --steps 3",
+    "projected file": "project {gan} photo.png --steps 2 --space z",
     "codes": "sample {infogan} -n 10 --code 1 --seed 1",
     "reconstruction": "reconstruct {vaegan} -n 2",
     "test interpolation": "interpolate {vaegan} -n 2 --steps 3",
@@ -69,6 +72,8 @@ def test_identify_prints_command_that_draws_same_bytes(
 ) -> None:
     """The file was moved and renamed; the run is found below --root."""
     monkeypatch.chdir(tmp_path)
+    noise(28, 28).save("photo.png")
+    find_directions(runs["gan"], count=1, n=200, labels="none").save(Path("own.json"))
     words = [
         word.format(**runs)
         for word in shlex.split(DRAWN[kind].replace("{", "'{").replace("}", "}'"))
@@ -84,6 +89,38 @@ def test_identify_prints_command_that_draws_same_bytes(
     assert program == "gan-lab"
     assert call([*again, "--out", "again.png"], capsys, monkeypatch)[0] == 0
     assert (tmp_path / "again.png").read_bytes() == moved.read_bytes()
+
+
+def test_identify_directions_are_drawn_again_into_another_folder(
+    runs: dict[str, Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["directions", str(runs["gan"]), "--count", "1", "-n", "150", "--steps", "3"]
+    words += ["--span", "1.5", "--seed", "4", "--labels", "none", "--folder", "first"]
+    assert call(words, capsys, monkeypatch)[0] == 0
+    moved = Path("first/directions.png").rename("x.png")
+    root = str(runs["gan"].parent.parent)
+    _, lines = call(["identify", "x.png", "--root", root], capsys, monkeypatch)
+    _, *again = shlex.split(lines[-1])
+    assert call(again, capsys, monkeypatch)[0] == 0
+    assert Path("OUT/directions.png").read_bytes() == moved.read_bytes()
+
+
+def test_identify_says_that_directions_have_changed(
+    runs: dict[str, Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another search stores other directions under the same names, and draws another image."""
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(runs["gan"], tmp_path / "runs" / "gan" / "r")
+    words = ["sample", str(run), "-n", "1", "--move", "pc2=3", "--out", "x.png"]
+    assert call(words, capsys, monkeypatch)[0] == 0
+    assert len(call(["identify", "x.png"], capsys, monkeypatch)[1]) == 2
+    find_directions(run, count=2, n=300, seed=1, labels="none").save(run / "directions.json")
+    _, lines = call(["identify", "x.png"], capsys, monkeypatch)
+    assert "directions pc2 in runs/gan/r/directions.json have changed since" in lines[-2]
+    (run / "directions.json").unlink()
+    _, lines = call(["identify", "x.png"], capsys, monkeypatch)
+    assert "were not found: runs/gan/r/directions.json" in lines[-2]
 
 
 @pytest.mark.parametrize("label", ["", "--class 4"])

@@ -678,6 +678,7 @@ def test_saved_directions_have_sliders(
         tab.get_by_role("button", name="Download PNG").click()
     record = read_record(download.value.path()) or {}
     assert record["move"] == move
+    assert record["directions"] == generator.directions.compute_digests(move)
     tab.get_by_role("button", name="last", exact=True).click()
     answered(tab)
     assert not tab.locator("#live-command").is_visible()

@@ -30,6 +30,8 @@ from tests.helpers.folders import run_folder
 from tests.helpers.reports import HOSTILE, SEEN, entry, written_run
 
 pytestmark = needs_chromium
+# as many as all extractors have
+SENSITIVE_MEASURES = ("kd", *(f"long_named_measure_{i}" for i in range(1, 20)))
 Open = Callable[..., Any]
 
 
@@ -128,12 +130,13 @@ def write_sweep_page(root: Path) -> Path:
 
 
 def write_sensitivity_page(root: Path) -> Path:
-    """Write the page of a sensitivity measurement with made-up thresholds."""
+    """Write the page of a sensitivity measurement with made-up thresholds of many scores."""
     distortions = [Distortion("blur", "px", (1, 2, 4)), Distortion("noise", "levels", (2, 8))]
     results = [
-        DetectionResult("lite0", "kd_lite0", each, [1.0, 9.0, 90.0][: len(each.severities)],
+        DetectionResult("lite0", measure, each, [1.0, 9.0, 90.0][: len(each.severities)],
                         [False, True, True][: len(each.severities)])
         for each in distortions
+        for measure in SENSITIVE_MEASURES
     ]  # fmt: skip
     measured = SensitivityReport("faces", 40, results, ["n is 40, not 50: there are 80 images"])
     return sensitivity_page.write_page(measured, root / "sensitivity.html")
@@ -494,6 +497,21 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def test_legend_of_many_scores_is_not_cut(opened: Open) -> None:
+    """An svg cuts what lies outside its view box; a label there is in the text, but not seen."""
+    page = opened("sensitivity", viewport={"width": 390, "height": 844})
+    cut = page.evaluate(
+        """(names) => [...document.querySelectorAll("#responses figure")].flatMap((figure) => names.filter((name) => {
+          const found = [...figure.querySelectorAll("*")].filter((e) => e.textContent.trim() === name).pop();
+          if (!found) return true;
+          const inner = found.getBoundingClientRect(), outer = (found.closest("svg") ?? figure).getBoundingClientRect();
+          return inner.bottom > outer.bottom || inner.right > outer.right || inner.top < outer.top;
+        }))""",
+        [f"{measure}_lite0" for measure in SENSITIVE_MEASURES],
+    )
+    assert cut == []
+
+
 def test_light_and_dark_have_contrast(opened: Open) -> None:
     grounds = []
     for scheme in ("light", "dark"):
@@ -549,7 +567,7 @@ def test_everything_can_be_reached_and_named_without_a_mouse(opened: Open) -> No
 def test_page_has_no_accessibility_violation(name: str, opened: Open) -> None:
     """axe-core finds nothing: contrast, names, landmarks, order of headings, focusable regions."""
     page = opened(name)
-    for width, scheme in ((1280, "light"), (390, "dark")):
+    for width, scheme in itertools.product((1280, 390), ("light", "dark")):
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
         assert (width, scheme, find_violations(page)) == (width, scheme, [])

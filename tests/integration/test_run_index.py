@@ -123,6 +123,26 @@ def test_index_is_accessible_and_fits(opened: Any, scheme: str, width: int) -> N
     assert min(heights) >= 40
 
 
+def test_index_of_a_hundred_runs_is_usable_on_a_phone(
+    browser: Any, page_path: Path, tmp_path: Path
+) -> None:
+    """It fits the width, finds one of them, and has the picture of the last one."""
+    for i in range(100):
+        shutil.copytree(page_path.parent / "cgan" / "seed0", tmp_path / "cgan" / f"copy{i:02d}")
+    path = run_index.write_index(run_list.list_runs(tmp_path), tmp_path)
+    tab = browser.new_page(viewport={"width": 390, "height": 844})
+    tab.set_default_timeout(10_000)
+    tab.goto(path.as_uri())
+    assert len(names(tab)) == 100
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    last = tab.locator("li.run img").last
+    last.scroll_into_view_if_needed()
+    assert last.evaluate("e => e.decode().then(() => e.naturalWidth)") > 0
+    tab.fill("#runs-search", "copy42")
+    assert names(tab) == ["cgan/copy42"]
+    tab.close()
+
+
 def test_write_index_keeps_foreign_file(page_path: Path, tmp_path: Path) -> None:
     """A second page replaces the first one; a page that the user edited stays."""
     root = tmp_path / "runs"

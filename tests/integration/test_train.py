@@ -262,3 +262,33 @@ def test_classes_have_the_names_of_the_data_or_the_user(pets: Path, tmp_path: Pa
         ValueError, match=r"data.class_names=one has 1 names, but the data set has 2 classes"
     ):
         datasets.load(renamed.data, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "repeats", "remedies"),
+    [
+        ("gan data.images=50", "50 training images 32 times", "fewer run.images, augment=ada"),
+        ("gan data.images=50 augment=ada", "50 training images 32 times", "fewer run.images"),
+        # sources of a translator cannot be augmented
+        ("inpaint data.images=50", "50 training images 32 times", "fewer run.images"),
+        ("gan data.images=1_000", "1,000 training images 1.6 times", ""),
+        ("ring", "", ""),
+    ],
+)
+def test_first_lines_say_how_often_each_image_is_seen(
+    words: str, repeats: str, remedies: str, data_root: Path
+) -> None:
+    """Few images that are seen often are memorized; points have no end."""
+    experiment, *overrides = words.split()
+    if experiment != "ring":
+        overrides += ["data.name=mnist", f"data.root={data_root}", "data.source=sample"]
+    overrides += ["data.batch_size=16", "run.images=1_600"]
+    config, data = builder.load_data(loading.load(experiment, overrides).config)
+    notes = builder.explain_budget(config, builder.build_family(config, data), data)
+    expected = [f"1,600 images in all: each of {repeats}"] if repeats else []
+    if remedies:
+        few = repeats.partition(" images")[0]
+        expected.append(
+            f"{few} images are few: the model may memorize them. Try more images, {remedies}"
+        )
+    assert notes == expected

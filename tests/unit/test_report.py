@@ -15,7 +15,7 @@ import pytest
 
 from gan_lab import report
 from gan_lab.config import loading
-from gan_lab.report import pictures, run_page
+from gan_lab.report import pictures, run_index, run_page
 from gan_lab.report.command_lines import command_lines
 from gan_lab.report.comparison_section import (
     collect_comparison_values,
@@ -24,6 +24,7 @@ from gan_lab.report.comparison_section import (
 )
 from gan_lab.report.curves import MAX_POINTS, build_charts, build_series
 from gan_lab.report.summary import verdict
+from gan_lab.runs import run_list
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import loop
@@ -241,6 +242,40 @@ def test_commands_have_the_form_that_started_the_run(tmp_path: Path) -> None:
     assert train == (
         "gan_lab.train('cgan', data=..., overrides=['model.z_dim=7', 'run.images=512'])"
     )
+
+
+def test_comparison_names_the_runs_that_it_does_not_play(tmp_path: Path) -> None:
+    """Translators and points have a player on their own page alone."""
+    folders = [written_run(tmp_path / e, experiment=e) for e in ("cgan", "cyclegan", "ring")]
+    found = re.findall('id="unplayed">(.*?)</p>', report.render_runs(folders))
+    assert [re.sub(":.*", "", text) for text in found] == [
+        "The page of each run plays cyclegan, ring"
+    ]
+    others = [written_run(tmp_path / e, experiment=e) for e in ("gan", "dcgan")]
+    assert "unplayed" not in report.render_runs(others)
+
+
+def test_every_command_of_page_and_index_has_the_form_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After make, `gan-lab` alone is not found: the player and the index name its path too."""
+    folder = written_run(tmp_path / "cgan" / "seed0", "run.images=256")
+    (folder / "checkpoints").mkdir()
+    listed = run_list.list_runs(tmp_path)
+
+    def collect_programs() -> set[str]:
+        values = run_page.collect_values(Run(folder))
+        index = re.findall('data-command="([^"]+)"', run_index.render_index(listed, tmp_path))
+        assert len(index) == 2
+        return {line.split()[0] for line in (values["sample"], values["export"], *index)}
+
+    assert collect_programs() == {"gan-lab"}
+    mark_make(folder)
+    monkeypatch.setenv("GAN_LAB_STARTED_BY", "make")
+    (program,) = collect_programs()
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    variables = dict(re.findall(r"^(VENV|LAB) := (.*)$", makefile, re.MULTILINE))
+    assert program == variables["LAB"].replace("$(VENV)", variables["VENV"])
 
 
 @pytest.mark.parametrize("photos", ["my photos", "photos", "anna's", "$HOME", 'a "b" (1)', "a;b"])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from gan_lab import cli
 from gan_lab.training.callbacks import time_left
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.time_left import TimeLeft
 from gan_lab.utils import track
+from tests.helpers.folders import run_folder
 
 
 class Clock:
@@ -132,3 +136,31 @@ def test_stage_prints_while_a_step_runs(
                 break
             track.time.sleep(0.01)
     assert caplog.messages == ["Training a classifier: 1 s so far"]
+
+
+def test_slow_commands_show_the_time_left(
+    tmp_path: Path,
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each loop that can take longer than 10 seconds: here every step is reported."""
+    caplog.set_level(logging.INFO, "gan_lab")
+    monkeypatch.setattr(track, "FIRST_LINE_S", 0)
+    monkeypatch.setattr(track, "LINE_INTERVAL_S", 0)
+    run = str(run_folder("gan", tmp_path, data_root))
+    judged = ["mnist", "data.source=sample", f"data.root={data_root}", f"run.root={tmp_path}"]
+    judged += ["metrics.extractors=[random]", "--n", "6"]
+    for command, description in (
+        (["sample", run, "-n", "200", "--out", str(tmp_path / "x.png")], "Drawing samples"),
+        (["sample", run, "-n", "1", "--video", str(tmp_path / "x.gif")], "Drawing frames"),
+        (["judge", *judged], "Measuring random"),
+    ):
+        caplog.clear()
+        done = CliRunner().invoke(cli.app, command)
+        assert done.exit_code == 0, done.output
+        reported = [
+            line for line in caplog.messages if line.startswith(description) and "%" in line
+        ]
+        assert len(reported) >= 4
+        assert all(line.endswith(" left") for line in reported[1:])

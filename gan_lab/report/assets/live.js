@@ -365,7 +365,10 @@
         if (Number(index.value)) record.index = Number(index.value);
         if (isMixed()) Object.assign(record, { second: Number(second.value), layers: `${layer.value}-` });
         if (noise?.checked === false) record.noise = "none";
-        if (isMoved()) record.move = Object.fromEntries(moves());
+        if (isMoved()) {
+          record.move = Object.fromEntries(moves());
+          record.directions = Object.fromEntries(moves().map(([name]) => [name, named.digests[named.names.indexOf(name)]]));
+        }
       }
       const blob = await new Promise((done) => canvases[chosen].toBlob(done, "image/png"));
       const link = document.createElement("a");
