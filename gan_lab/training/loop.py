@@ -121,14 +121,14 @@ def train_run(
     for note in built.notes:
         announce(note)
     is_new = config.run.overwrite or not any((run.path / "checkpoints").glob("*.ckpt"))
-    loaded = warm_start.load_initial_weights(built.family, config) if is_new else None
+    loaded = warm_start.load_initial_weights(built.family, built.ema, config) if is_new else None
     with run.locked() if rank() == 0 else nullcontext():
         # The lock comes first: a job that is ending still replaces its checkpoints.
         checkpoint = choose_checkpoint(built)
         if checkpoint:
             loaded = None
         elif not is_new:
-            loaded = warm_start.load_initial_weights(built.family, config)
+            loaded = warm_start.load_initial_weights(built.family, built.ema, config)
         if loaded:
             announce(str(loaded))
         if rank() == 0:

@@ -23,11 +23,14 @@ from typer.testing import CliRunner
 
 from gan_lab import load_generator
 from gan_lab.cli import app
+from gan_lab.config.schema import EmaConfig
 from gan_lab.families.stylegan2 import StyleGAN2
 from gan_lab.inference.export import export
 from gan_lab.networks import graph
 from gan_lab.runs import snapshot_pickle
 from gan_lab.runs.snapshots import hash_snapshot, read_snapshot
+from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.warm_start import load_matching_weights
 from gan_lab.utils.errors import UserError
 from tests.helpers.snapshots import (
@@ -112,13 +115,18 @@ def test_warm_start_takes_the_blocks_that_exist_in_both(
     family = StyleGAN2(
         image_shape=(channels, side, side), num_classes=classes, z_dim=5, w_dim=4, **width
     )
-    loaded = load_matching_weights(family, snapshot)
-    G, D = build_networks()
-    for own, theirs in ((family.generator, G), (family.discriminator, D)):
-        own_weights = own.state_dict()
-        name = "synthesis.b8.conv0.weight" if own is family.generator else "b8.conv0.weight"
-        assert torch.equal(own_weights[name], theirs.state_dict()[name])
+    ema = EMA(EmaConfig(), Progress(1, 1))
+    loaded = load_matching_weights(family, ema, snapshot)
+    (G, D), (raw, _) = build_networks(), build_networks(seed=1)
+    averaged = ema.networks["generator"]
+    for own, theirs in ((family.generator, raw), (averaged, G), (family.discriminator, D)):
+        name = "b8.conv0.weight" if own is family.discriminator else "synthesis.b8.conv0.weight"
+        assert torch.equal(own.state_dict()[name], theirs.state_dict()[name])
     assert (not loaded.initialized) == (side == 16 and channels == 3)
+    # blocks that the snapshot lacks start equal
+    for name, value in averaged.state_dict().items():
+        if any(line.startswith(f"generator.{name} ") for line in loaded.initialized):
+            assert torch.equal(value, family.generator.state_dict()[name]), name
 
 
 # -------------------------------------------------------------------------------------------------
