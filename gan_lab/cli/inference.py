@@ -31,7 +31,7 @@ Run = Annotated[
 Model = Annotated[
     Path,
     typer.Argument(
-        help="A run folder, a checkpoint, an export, zoo:name or hf:owner/name.",
+        help="A run folder, a checkpoint, an export, zoo:name or hf:owner/name[@revision].",
         parser=parse_path,
     ),
 ]
@@ -517,7 +517,7 @@ def export(
 
     if out is None and is_address(run):
         # the folder of a model with an address is not one of the user
-        out = Path(re.split("[:/]", str(run))[-1])
+        out = Path(re.split("[:/]", str(run).partition("@")[0])[-1])
     overwrite = overwrite or out is None
     out = out or run / "export"
     typer.echo(exporting.export(run, out, format, weights, overwrite, directions_file=directions))
