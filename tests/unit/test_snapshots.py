@@ -36,6 +36,7 @@ from gan_lab.utils.errors import UserError
 from tests.helpers.snapshots import (
     EasyDict,
     Persistent,
+    add_stylegan3_attributes,
     authors_modules,
     build_networks,
     describe_network,
@@ -95,6 +96,21 @@ def test_imported_generator_makes_the_same_images(snapshot: Path, tmp_path: Path
         card = (folder / "README.md").read_text()
         assert hash_snapshot(snapshot) in card
         assert "under the license of their authors" in card
+
+
+@torch.no_grad()
+def test_snapshot_of_stylegan3_repository_makes_the_same_images(tmp_path: Path) -> None:
+    """Of its configuration stylegan2, with more attributes; layers in half precision are float32."""
+    G, D = build_networks()
+    described = {"G": describe_network(G), "D": describe_network(D), "G_ema": describe_network(G)}
+    for network in described.values():
+        add_stylegan3_attributes(network)
+    path = write_snapshot(tmp_path / "stylegan2.pkl", **described)
+    content, z, labels = read_snapshot(path), torch.randn(4, 5), [1, 0, 1, 1]
+    images = load_generator(path)(latents=z, label=labels)
+    torch.testing.assert_close(images, G(z, torch.tensor(labels)))
+    for name, value in D.state_dict().items():
+        assert torch.equal(content["state_dict"][f"discriminator.{name}"], value), name
 
 
 @pytest.mark.skipif(not AUTHORS.is_dir(), reason=f"{AUTHORS} is not part of the repository")
