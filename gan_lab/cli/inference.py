@@ -428,8 +428,9 @@ def directions(
     labels: Annotated[
         str,
         typer.Option(
-            help="Directions of classes: digits (by the digit classifier), none; or auto: the "
-            "classes of a StyleGAN2, and digits of an unconditional run on MNIST."
+            help="Directions of classes: digits (by the digit classifier), classifier (by that of "
+            "an sgan run), none; or auto: the classes of a StyleGAN2, digits of an unconditional "
+            "run on MNIST, and classifier of others that have one."
         ),
     ] = "auto",
     label: Annotated[
@@ -474,7 +475,8 @@ def directions(
     chosen = direction_search.choose_labels(loaded, labels)
     # before the search
     generator.labels_of(1, label)
-    found = direction_search.search(generator, chosen, count, n, seed)
+    classifier = direction_search.find_classifier(loaded)
+    found = direction_search.search(generator, chosen, count, n, seed, classifier)
     images, captions = direction_search.draw_directions(
         generator, found, seed, label, steps, span, moved
     )
