@@ -18,7 +18,8 @@ from gan_lab.networks import graph
 from gan_lab.report import live, run_page
 from gan_lab.training import builder
 
-NAMES = ("gan", "dcgan", "cgan", "acgan", "sgan", "infogan", "wgan_gp", "vaegan", "sngan", "r3gan")
+NAMES = ("gan", "dcgan", "cgan", "acgan", "sgan", "infogan", "wgan_gp", "vaegan", "sngan", "r3gan",
+         "stylegan2")  # fmt: skip
 IMAGES = 25
 TIMING_SCRIPT = """([network, inputs]) => {
   const opened = engine.open(network), times = [];
@@ -65,7 +66,7 @@ def main() -> None:
             }
             milliseconds = tab.evaluate(TIMING_SCRIPT, [json.loads(json.dumps(described)), latent])
             weights = sum(weight.numel() for weight in family.generator.parameters())  # type: ignore[union-attr]
-            print(f"{name:<8} {weights:>9,} weights  {milliseconds:6.1f} ms an image")
+            print(f"{name:<9} {weights:>9,} weights  {milliseconds:6.1f} ms an image")
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def list_commands(folder: Path, experiment: str) -> dict[str, list[str]]:
     for i in range(COPIES):
         shutil.copytree(folder / run, folder / "many" / experiment / f"copy{i}")
     first = ["train", experiment, "data.source=sample", "run.callbacks=[stop_first.Stop]"]
+    seven = ["sample", "zoo:digits", "--label", "7"]
     return {
         "help": ["--help"],
         "train (list)": ["train"],
@@ -86,6 +87,7 @@ def list_commands(folder: Path, experiment: str) -> dict[str, list[str]]:
         "compare": ["compare", run],
         "report": ["report", run],
         "sample": ["sample", run, "--n", "64", "--out", "samples.png", "--overwrite"],
+        "sample zoo:digits": [*seven, "--out", "7.png", "--overwrite"],
         "first iteration, W&B off": [*first, "log.wandb=off", "run.id=without"],
         "first iteration": [*first, "run.id=first"],
     }

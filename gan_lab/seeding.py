@@ -51,17 +51,17 @@ class DrawRecorder(Protocol):
         """Return the numbers of ``stream.sample(kind, shape, like)``."""
 
 
-_recorder: ContextVar[DrawRecorder | None] = ContextVar("recorder", default=None)
+_draw_recorder: ContextVar[DrawRecorder | None] = ContextVar("draw_recorder", default=None)
 
 
 @contextmanager
 def recording(recorder: DrawRecorder) -> Iterator[None]:
     """Let a recorder answer all draws inside the context."""
-    token = _recorder.set(recorder)
+    token = _draw_recorder.set(recorder)
     try:
         yield
     finally:
-        _recorder.reset(token)
+        _draw_recorder.reset(token)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Stream:
         return self._draw("uniform", (n, *shape), like)
 
     def _draw(self, kind: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        recorder = _recorder.get()
+        recorder = _draw_recorder.get()
         if recorder is None:
             return self.sample(kind, shape, like)
         return recorder.take(self, kind, shape, like)

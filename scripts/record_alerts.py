@@ -50,7 +50,8 @@ def train(training: scenarios.Training, root: Path) -> None:
     built = builder.build(*builder.load_data(config), RunFolder(folder))
     if training.name == "ring_fine_tuned":
         source = root / "ring" / "ring" / "checkpoints"
-        warm_start.load_matching_weights(built.family, sorted(source.glob("*.ckpt"))[-1])
+        newest = sorted(source.glob("*.ckpt"))[-1]
+        warm_start.load_matching_weights(built.family, built.ema, newest)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         built.trainer.fit(built.family, datamodule=built.data)

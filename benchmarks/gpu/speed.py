@@ -21,7 +21,7 @@ from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics import extractors
 from gan_lab.seeding import Stream
-from gan_lab.training.step_graph import WARM_UP, CUDARecorder, Draws, prepare_optimizer
+from gan_lab.training.step_graph import WARM_UP, CUDAGraphRecorder, Draws, prepare_optimizer
 
 LARGE = ["data.size=64", "model.width=64"]
 # Experiment, overrides, measured iterations.
@@ -81,7 +81,7 @@ class StepTimer(Callback):
         """Capture the step with the random numbers of one iteration, and return its replay."""
         for optimizer in family.optimizer_list():
             prepare_optimizer(optimizer, family)
-        recorder, draws = CUDARecorder(family.device), Draws(family)
+        recorder, draws = CUDAGraphRecorder(family.device), Draws(family)
         with seeding.recording(draws):
             for _ in range(WARM_UP):
                 draws.restart()

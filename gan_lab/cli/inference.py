@@ -31,7 +31,7 @@ Run = Annotated[
 Model = Annotated[
     Path,
     typer.Argument(
-        help="A run folder, a checkpoint, an export, zoo:name or hf:owner/name.",
+        help="A run folder, a checkpoint, an export, zoo:name or hf:owner/name[@revision].",
         parser=parse_path,
     ),
 ]
@@ -437,8 +437,9 @@ def directions(
     labels: Annotated[
         str,
         typer.Option(
-            help="Directions of classes: digits (by the digit classifier), none; or auto: the "
-            "classes of a StyleGAN2, and digits of an unconditional run on MNIST."
+            help="Directions of classes: digits (by the digit classifier), classifier (by that of "
+            "an sgan run), none; or auto: the classes of a StyleGAN2, digits of an unconditional "
+            "run on MNIST, and classifier of others that have one."
         ),
     ] = "auto",
     label: Annotated[
@@ -483,7 +484,8 @@ def directions(
     chosen = direction_search.choose_labels(loaded, labels)
     # before the search
     generator.labels_of(1, label)
-    found = direction_search.search(generator, chosen, count, n, seed)
+    classifier = direction_search.find_classifier(loaded)
+    found = direction_search.search(generator, chosen, count, n, seed, classifier)
     images, captions = direction_search.draw_directions(
         generator, found, seed, label, steps, span, moved
     )
@@ -531,7 +533,7 @@ def export(
 
     if out is None and is_address(run):
         # the folder of a model with an address is not one of the user
-        out = Path(re.split("[:/]", str(run))[-1])
+        out = Path(re.split("[:/]", str(run).partition("@")[0])[-1])
     overwrite = overwrite or out is None
     out = out or run / "export"
     typer.echo(exporting.export(run, out, format, weights, overwrite, directions_file=directions))

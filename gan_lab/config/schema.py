@@ -153,8 +153,8 @@ class RunConfig:
     evaluate_every_images: int = number(50_000, minimum=1)
     # replace an existing run; refused if its folder contains files that the lab did not write
     overwrite: bool = False
-    # warm start: a run folder, checkpoint, export (also hf:owner/name) or StyleGAN2 snapshot (.pkl)
-    # that provides the initial weights
+    # warm start: a run folder, checkpoint, export (also hf:owner/name or hf:owner/name@revision) or
+    # StyleGAN2 snapshot (.pkl) that provides the initial weights
     start_from: str | None = None
     # your own Lightning callbacks, dotted paths of classes such as mine.MyCallback
     callbacks: list[str] = field(default_factory=list)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,17 @@ from torch import Tensor, nn
 from gan_lab.device import exact_arithmetic
 from gan_lab.inference.sampling import TrainedGenerator
 from gan_lab.metrics.digit_classifier import load_digit_classifier
+from gan_lab.networks.classifier import Classifier
 from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.runs.directions import Direction, Directions, describe
-from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
+from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks, name_classes
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.track import track
 
-LABELS = ("auto", "digits", "none")
+LABELS = ("auto", "digits", "classifier", "none")
 # classes of the digit classifier
 DIGITS = 10
-# images that the digit classifier labels
+# images that a classifier labels
 MAX_CLASSIFIED_IMAGES = 4_000
 # images of a class, and of all others, that a direction needs
 MIN_CLASS_IMAGES = 20
@@ -59,9 +61,10 @@ def find_directions(
         count: Number of principal components, at most as many as the latents have dimensions.
         n: Number of latents.
         seed: Of the latents.
-        labels: ``digits``: label samples by the lab's digit classifier. ``auto``: the classes of a
+        labels: ``digits``: label samples by the lab's digit classifier. ``classifier``: by the
+            classifier that was trained with the generator (``sgan``). ``auto``: the classes of a
             conditional StyleGAN2, whose w depend on them; ``digits`` for an unconditional run on
-            MNIST. ``none``: principal components alone.
+            MNIST; ``classifier`` for others that have one. ``none``: principal components alone.
         weights: Of a run folder: best, last, raw or a number of training images.
 
     Returns:
@@ -72,24 +75,50 @@ def find_directions(
         UserError: There is no such run, an argument is out of range, or the latents have codes.
     """
     loaded = load_ema_networks(Path(run).expanduser(), weights)
-    return search(TrainedGenerator(loaded), choose_labels(loaded, labels), count, n, seed)
+    chosen = choose_labels(loaded, labels)
+    classifier = find_classifier(loaded)
+    return search(TrainedGenerator(loaded), chosen, count, n, seed, classifier)
+
+
+@dataclass(frozen=True)
+class SampleClassifier:
+    """A network that labels samples, with the names of the directions to its classes."""
+
+    network: nn.Module
+    names: list[str]
+
+
+def find_classifier(loaded: EMANetworks) -> SampleClassifier | None:
+    """Find the classifier that was trained with an unconditional generator, as in ``sgan``."""
+    network = loaded.networks.get("discriminator")
+    if not isinstance(network, Classifier):
+        return None
+    known = [str(name) for name in loaded.values.get("data.class_names") or []]
+    names = name_classes(known, network.head.out_features)
+    return SampleClassifier(network, [f"class {name}" for name in names])
 
 
 def choose_labels(loaded: EMANetworks, labels: str) -> str:
-    """Choose the labels of a search: digits, classes or none.
+    """Choose the labels of a search: digits, classifier, classes or none.
 
     Raises:
-        UserError: ``labels`` is not one of ``LABELS``.
+        UserError: ``labels`` is not one of ``LABELS``, or there is no classifier.
     """
     if labels not in LABELS:
         raise UserError(f"Unknown labels: {labels}. Use {', '.join(LABELS)}")
+    if labels == "classifier" and find_classifier(loaded) is None:
+        raise UserError(
+            f"labels=classifier: {loaded.checkpoint} has no classifier. Use digits or none"
+        )
     if labels != "auto":
         return labels
     network = loaded.networks["generator"]
     if network.recipe["arguments"].get("classes"):
         # without a mapping network, latents do not depend on the class
         return "classes" if isinstance(network, StyleGANGenerator) else "none"
-    return "digits" if loaded.values.get("data.name") == "mnist" else "none"
+    if loaded.values.get("data.name") == "mnist":
+        return "digits"
+    return "none" if find_classifier(loaded) is None else "classifier"
 
 
 def search(
@@ -98,8 +127,11 @@ def search(
     count: int = 8,
     n: int = 10_000,
     seed: int = 0,
+    classifier: SampleClassifier | None = None,
 ) -> Directions:
     """Find directions of a loaded generator, with labels as ``choose_labels`` returns them.
+
+    ``classifier`` labels the samples if ``labels`` is "classifier".
 
     Raises:
         UserError: See ``find_directions``.
@@ -128,11 +160,15 @@ def search(
     directions = find_components(latents, coordinates, classes, count)
     if labels != "none":
         if labels == "digits":
+            digits = [f"digit {i}" for i in range(DIGITS)]
+            classifier = SampleClassifier(load_digit_classifier(), digits)
+        if labels != "classes":
+            assert classifier is not None
             known = min(n, MAX_CLASSIFIED_IMAGES)
-            numbers = classify_digits(
-                generator, z[:known], None if classes is None else classes[:known]
+            numbers = classify_samples(
+                generator, classifier, z[:known], None if classes is None else classes[:known]
             )
-            names = [f"digit {i}" for i in range(DIGITS)]
+            names = classifier.names
         else:
             assert classes is not None
             numbers = classes
@@ -256,15 +292,16 @@ def find_class_directions(latents: Tensor, labels: Tensor, names: Sequence[str])
     return directions
 
 
-def classify_digits(generator: TrainedGenerator, z: Tensor, classes: Tensor | None) -> Tensor:
-    """Label samples with latents [n, Z] by the lab's digit classifier, [n]."""
-    classifier = load_digit_classifier()
+def classify_samples(
+    generator: TrainedGenerator, classifier: SampleClassifier, z: Tensor, classes: Tensor | None
+) -> Tensor:
+    """Label samples with latents [n, Z], [n]."""
     predicted = []
     for i in track(range(0, len(z), BATCH_SIZE), "labeling samples"):
         rows = slice(i, i + BATCH_SIZE)
         images = generator.images_of(z[rows], None if classes is None else classes[rows])
         with torch.no_grad():
-            predicted.append(classifier(images.clamp(-1, 1)).argmax(dim=1))
+            predicted.append(classifier.network(images.clamp(-1, 1)).argmax(dim=1))
     return torch.cat(predicted)
 
 

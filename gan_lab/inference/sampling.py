@@ -446,7 +446,8 @@ def load_generator(
     Args:
         run: A run folder, a checkpoint file, an export, a StyleGAN2 snapshot (``.pkl``),
             ``zoo:name`` for a model of the package (``gan-lab zoo``), or ``hf:owner/name`` for an
-            export on the Hugging Face Hub.
+            export on the Hugging Face Hub, or ``hf:owner/name@revision`` for one branch, tag or
+            commit of it.
         weights: Of a run folder: best, last, raw (without EMA) or a number of training images.
             Without a best checkpoint, best is the newest one.
         device: Where to compute.

@@ -46,6 +46,8 @@ MAX_TILE_PIXELS = 4096
 # where ``Family.sample_grid`` is, which draws fixed latents
 BASE_MODULE = "gan_lab.families.base"
 DIRECTIONS = 8
+# sliders of saved directions: more do not fit next to an image
+MAX_SAVED_DIRECTIONS = 16
 # the two generators and the encoder of a run have up to three recipes
 MAX_CACHED_RECIPES = 8
 # weights to compare with the best ones, and what differs in their description
@@ -325,8 +327,8 @@ def _describe_saved_directions(loaded: EMANetworks) -> dict[str, Any]:
     A slider moves by standard deviations of the latents, as ``sample --move``.
 
     Returns:
-        The vectors of one step, their names and captions, and their space; empty if there are none
-        of these weights.
+        The vectors of one step, names and captions of the first ``MAX_SAVED_DIRECTIONS``, the total
+        number of directions, and their space; empty if there are none of these weights.
     """
     stored = directions.find_stored_directions(loaded.folder)
     if stored is None:
@@ -344,13 +346,15 @@ def _describe_saved_directions(loaded: EMANetworks) -> dict[str, Any]:
     fits = (found.space, len(found.directions[0].vector)) == (space, size)
     if not fits or found.source.get("digest") != loaded.compute_digest():
         return {}
-    steps = [[each.std * x for x in each.vector] for each in found.directions]
+    shown = found.directions[:MAX_SAVED_DIRECTIONS]
+    steps = [[each.std * x for x in each.vector] for each in shown]
     return {
         "directions": [[float(f"{x:.6g}") for x in step] for step in steps],
         "saved": {
-            "names": found.names,
-            "captions": [directions.describe(each) for each in found.directions],
-            "digests": [each.compute_digest() for each in found.directions],
+            "names": [each.name for each in shown],
+            "captions": [directions.describe(each) for each in shown],
+            "digests": [each.compute_digest() for each in shown],
+            "total": len(found.directions),
             "space": found.space,
         },
     }

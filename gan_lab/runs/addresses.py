@@ -18,7 +18,8 @@ def find_run(run: str | Path) -> Path:
     """Return the path of a run, where ``~`` is expanded, or the folder of a model with an address.
 
     Args:
-        run: A path, ``zoo:name``, or ``hf:owner/name``, which is downloaded.
+        run: A path, ``zoo:name``, or ``hf:owner/name`` or ``hf:owner/name@revision``, which is
+            downloaded.
 
     Raises:
         UserError: There is no model with this address, or it cannot be downloaded.

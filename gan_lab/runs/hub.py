@@ -1,10 +1,11 @@
-"""Download exports from the Hugging Face Hub, named ``hf:owner/name``."""
+"""Download exports from the Hugging Face Hub, named ``hf:owner/name`` or with ``@revision``."""
 
 from __future__ import annotations
 
 import re
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import quote
 
 from gan_lab.runs.addresses import HUB_PREFIX
 from gan_lab.utils.errors import UserError, first_line, import_extra
@@ -14,7 +15,7 @@ FILES = ["config.json", "*.safetensors", "directions.json"]
 
 
 def parse_name(address: str) -> str:
-    """Return ``owner/name`` of ``hf:owner/name``.
+    """Return ``owner/name`` of ``hf:owner/name``, the address of an upload.
 
     Raises:
         UserError: The address has another form.
@@ -25,21 +26,46 @@ def parse_name(address: str) -> str:
     return name
 
 
+def parse_address(address: str) -> tuple[str, str | None]:
+    """Split ``hf:owner/name@revision``.
+
+    Returns:
+        ``owner/name`` and the revision: a branch, tag or commit; None if the address has none.
+
+    Raises:
+        UserError: The address has another form.
+    """
+    prefix, separator, revision = address.partition("@")
+    name = parse_name(prefix)
+    # Characters of branches and tags that no command line and no URL reads differently.
+    if separator and not re.fullmatch(r"[\w][\w./-]*", revision):
+        raise UserError(
+            f"Invalid revision of a model: {address}. Write hf:owner/name@revision, where revision "
+            "is a branch, tag or commit."
+        )
+    return name, revision or None
+
+
 def download_export(address: str) -> Path:
     """Download an export to the Hub's cache, unless it is there, and return its folder.
+
+    Each revision has a folder of its own.
 
     Raises:
         UserError: The package huggingface-hub is missing, the Hub does not respond, or there is no
             such export.
     """
-    name = parse_name(address)
+    name, revision = parse_address(address)
     hub = import_extra("huggingface_hub", "hub", address)
     # Copy the files instead of linking to the Hub's cache, because runs/exports.py rejects links.
     # The package imports its parts lazily, and has no attribute for this one.
     constants = import_module("huggingface_hub.constants")
     folder = Path(constants.HF_HUB_CACHE) / "gan-lab" / name.replace("/", "--")
+    if revision:
+        # Names of branches may contain slashes; no name of a model contains an @.
+        folder = folder.with_name(f"{folder.name}@{quote(revision, safe='')}")
     try:
-        hub.snapshot_download(name, allow_patterns=FILES, local_dir=folder)
+        hub.snapshot_download(name, revision=revision, allow_patterns=FILES, local_dir=folder)
     except Exception as error:
         # The network, the Hub and the token have no common error type.
         raise UserError(

@@ -17,6 +17,8 @@ from gan_lab.utils.errors import UserError
 from gan_lab.utils.output import EXPORT_CONFIG
 
 FOLDER = Path(__file__).parents[1] / "zoo"
+# of the library, and so of its weights; the owner chooses it, see CONTRIBUTING.md
+LICENSE = "none chosen, all rights reserved"
 
 
 @dataclass(frozen=True)

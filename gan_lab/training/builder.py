@@ -94,6 +94,7 @@ class Experiment:
     data: GANDataModule
     family: Family
     trainer: Trainer
+    ema: EMA
     evaluation: Evaluation
     checkpoint: Checkpoint
     health: Health
@@ -266,7 +267,7 @@ def build(
     notes += explain_batch_norm(config, family, launched)
     notes += explain_missing_classes(data)
     return Experiment(
-        config, run, data, family, trainer, evaluation, checkpoint, health, trackers, notes
+        config, run, data, family, trainer, ema, evaluation, checkpoint, health, trackers, notes
     )
 
 

@@ -33,6 +33,7 @@ from gan_lab.training.builder import Experiment, build, load_data, quiet_lightni
 from gan_lab.training.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.training.callbacks.finite_check import DivergedError
 from gan_lab.training.callbacks.tracker import FinalSample
+from gan_lab.training.callbacks.wandb_logger import WandbLogger
 from gan_lab.training.final_evaluation import evaluate_all
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
@@ -121,14 +122,14 @@ def train_run(
     for note in built.notes:
         announce(note)
     is_new = config.run.overwrite or not any((run.path / "checkpoints").glob("*.ckpt"))
-    loaded = warm_start.load_initial_weights(built.family, config) if is_new else None
+    loaded = warm_start.load_initial_weights(built.family, built.ema, config) if is_new else None
     with run.locked() if rank() == 0 else nullcontext():
         # The lock comes first: a job that is ending still replaces its checkpoints.
         checkpoint = choose_checkpoint(built)
         if checkpoint:
             loaded = None
         elif not is_new:
-            loaded = warm_start.load_initial_weights(built.family, config)
+            loaded = warm_start.load_initial_weights(built.family, built.ema, config)
         if loaded:
             announce(str(loaded))
         if rank() == 0:
@@ -196,8 +197,18 @@ def resume(built: Experiment, path: Path) -> None:
         built.family.load_state_dict(checkpoint["state_dict"])
         built.family.iteration = checkpoint["iteration"]
         for tracker in built.trackers:
-            tracker.id = checkpoint["callbacks"]["CSVLogger"]["wandb_id"]
+            tracker.id = find_tracker_id(checkpoint["callbacks"]["CSVLogger"], tracker.name)
     announce(f"Resuming {built.run.path} from iteration {checkpoint['iteration']:,}")
+
+
+def find_tracker_id(state: dict[str, Any], name: str) -> str | None:
+    """Find the id of a run in a tracker, in the state of the rows of a checkpoint."""
+    if "tracker_ids" in state:
+        found: str | None = state["tracker_ids"].get(name)
+        return found
+    # older checkpoints have the id of W&B alone
+    wandb_id: str | None = state["wandb_id"] if name == WandbLogger.name else None
+    return wandb_id
 
 
 def fit_and_conclude(built: Experiment, path: Path | None) -> int:

@@ -42,7 +42,7 @@ logger = logging.getLogger("gan_lab")
 Action = Callable[[], None]
 
 
-class Recorder(Protocol):
+class GraphRecorder(Protocol):
     """Captures a function that works on static tensors."""
 
     def warm_up(self, run: Action) -> None:
@@ -52,7 +52,7 @@ class Recorder(Protocol):
         """Capture a function without computing anything; return a function that computes it."""
 
 
-class CUDARecorder:
+class CUDAGraphRecorder:
     """Captures CUDA graphs."""
 
     def __init__(self, device: torch.device) -> None:
@@ -148,7 +148,7 @@ class Schedule:
 class Phase:
     """One phase of a step: its warm-up, capture and replays."""
 
-    def __init__(self, family: Family, step: Step, recorder: Recorder) -> None:
+    def __init__(self, family: Family, step: Step, recorder: GraphRecorder) -> None:
         self.family, self.step, self.recorder = family, step, recorder
         self.draws = Draws(family)
         self.schedule = Schedule(family)
@@ -232,10 +232,10 @@ class StepGraph:
         self,
         family: Family,
         step: Step,
-        make_recorder: Callable[[torch.device], Recorder] = CUDARecorder,
+        make_recorder: Callable[[torch.device], GraphRecorder] = CUDAGraphRecorder,
     ) -> None:
         self.family, self.step, self.make_recorder = family, step, make_recorder
-        self._recorder: Recorder | None = None
+        self._recorder: GraphRecorder | None = None
         self.phases: dict[Hashable, Phase] = {}
 
     def __call__(self, batch: Batch) -> None:

@@ -12,6 +12,7 @@ from gan_lab.config.schema import Config
 from gan_lab.families.base import Family
 from gan_lab.runs import addresses
 from gan_lab.runs.checkpoints import find_checkpoint, read_checkpoint
+from gan_lab.training.callbacks.ema import EMA
 from gan_lab.utils.errors import UserError
 
 # minimum fraction of matching tensors; fewer indicate another architecture
@@ -25,9 +26,10 @@ class LoadedWeights:
     Attributes:
         checkpoint: The checkpoint that provided the weights.
         iteration: Its iteration.
-        tensors: Number of tensors loaded.
+        tensors: Number of tensors loaded, without those of the EMA networks.
         initialized: Tensors that do not match and keep their new initialization, with both shapes.
         partial: Tensors loaded only for the classes that both runs have.
+        ema_networks: Networks whose raw and EMA weights were both loaded.
     """
 
     checkpoint: Path
@@ -35,6 +37,7 @@ class LoadedWeights:
     tensors: int
     initialized: list[str]
     partial: list[str]
+    ema_networks: list[str]
 
     def __str__(self) -> str:
         """Format one log line."""
@@ -42,6 +45,8 @@ class LoadedWeights:
             f"Warm start from {self.checkpoint}, iteration {self.iteration:,}: "
             f"loaded {self.tensors} tensors"
         )
+        if self.ema_networks:
+            line += f", and the EMA weights of {', '.join(self.ema_networks)}"
         if self.partial:
             line += f"; only the common classes: {', '.join(self.partial)}"
         if self.initialized:
@@ -49,14 +54,14 @@ class LoadedWeights:
         return line
 
 
-def load_initial_weights(family: Family, config: Config) -> LoadedWeights | None:
+def load_initial_weights(family: Family, ema: EMA, config: Config) -> LoadedWeights | None:
     """Load the weights of ``run.start_from``; return None if it is not set.
 
     Raises:
         UserError: There is no such checkpoint, or it has another architecture.
     """
     path = find_start(config)
-    return None if path is None else load_matching_weights(family, path)
+    return None if path is None else load_matching_weights(family, ema, path)
 
 
 def find_start(config: Config) -> Path | None:
@@ -72,8 +77,11 @@ def find_start(config: Config) -> Path | None:
 
 
 @torch.no_grad()
-def load_matching_weights(family: Family, path: Path) -> LoadedWeights:
-    """Load weights and buffers with matching names and shapes, EMA weights if available.
+def load_matching_weights(family: Family, ema: EMA, path: Path) -> LoadedWeights:
+    """Load weights and buffers with matching names and shapes.
+
+    Raw weights initialize the networks, EMA weights their EMA copies. A file that has only EMA
+    weights, such as an export, initializes both with them.
 
     If a tensor only differs in the number of classes, the weights of the common classes are loaded.
     Networks that the checkpoint lacks, such as the discriminator in an export, stay newly
@@ -84,8 +92,12 @@ def load_matching_weights(family: Family, path: Path) -> LoadedWeights:
     """
     checkpoint = read_checkpoint(path)
     source: dict[str, Tensor] = dict(checkpoint["state_dict"])
+    ema_networks = []
     for network, state in checkpoint["ema"].items():
-        source |= {f"{network}.{name}": value for name, value in state.items()}
+        if any(key.startswith(f"{network}.") for key in source):
+            ema_networks.append(network)
+        else:
+            source |= {f"{network}.{name}": value for name, value in state.items()}
     recipes = checkpoint["recipes"].values()
     source_classes = max((recipe["arguments"].get("classes", 0) for recipe in recipes), default=0)
     added_classes = family.spec.classes - source_classes
@@ -117,13 +129,23 @@ def load_matching_weights(family: Family, path: Path) -> LoadedWeights:
         # state_dict() returns the parameters themselves, so this copies in place
         if overlap is not None:
             target[name][overlap].copy_(source[name][overlap])
+    # after the raw weights, so that tensors that do not match start equal in both
+    ema.create_networks(family)
+    ema_networks = [name for name in ema_networks if name in ema.networks]
+    for network in ema_networks:
+        state = checkpoint["ema"][network]
+        for name, value in ema.networks[network].state_dict().items():
+            overlap = _find_overlap(value, state.get(name), added_classes)
+            if overlap is not None:
+                value[overlap].copy_(state[name][overlap])
     partial = [
         name
         for name, overlap in overlaps.items()
         if overlap and source[name].shape != target[name].shape
     ]
     initialized += [f"{name} (not in the checkpoint)" for name in missing]
-    return LoadedWeights(path, int(checkpoint["iteration"]), matching, initialized, partial)
+    iteration = int(checkpoint["iteration"])
+    return LoadedWeights(path, iteration, matching, initialized, partial, ema_networks)
 
 
 def _find_overlap(

@@ -5,22 +5,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import unquote
 
 from tests.helpers.loopback import listening
 
-SHA = "0" * 40  # of the only commit
-
 
 class Hub:
-    """A hub that takes what the bearer of a token sends, and nothing from others."""
+    """A hub that takes what the bearer of a token sends, and nothing from others.
+
+    Attributes:
+        files: The files of the branch ``main``, which uploads change.
+        revisions: The files of other branches and tags.
+    """
 
     def __init__(self, token: str) -> None:
         self.token = token
         self.files: dict[str, bytes] = {}
+        self.revisions: dict[str, dict[str, bytes]] = {}
         self.created: list[dict[str, Any]] = []
         self.address = ""
 
@@ -46,31 +52,43 @@ class Hub:
                 "commitOid": "1",
                 "success": True,
             }
-        if "/tree/" in path:
-            return 200, [self._describe(name) for name in self.files]
-        if "/api/models/me/faces" in path:  # of a revision
+        if "/api/models/me/faces" in path:
+            commit, files = self.find_commit(path)
+            if files is None:
+                return 404, {"error": "Revision Not Found"}
+            if "/tree/" in path:
+                return 200, [describe_file(name, content) for name, content in files.items()]
             return 200, {
                 "id": "me/faces",
-                "sha": SHA,
-                "siblings": [{"rfilename": name} for name in self.files],
+                "sha": commit,
+                "siblings": [{"rfilename": name} for name in files],
             }
         return 200, {}
 
-    def _describe(self, name: str) -> dict[str, Any]:
-        return {
-            "type": "file",
-            "path": name,
-            "size": len(self.files[name]),
-            "oid": etag_of(self.files[name]),
-        }
+    def find_commit(self, path: str) -> tuple[str, dict[str, bytes] | None]:
+        """Find the commit of the revision in a path, and its files; None if there is none."""
+        commits = {hash_name("main"): self.files}
+        commits |= {hash_name(name): files for name, files in self.revisions.items()}
+        found = re.search(r"/(?:revision|tree|resolve)/([^/?]+)", path)
+        revision = unquote(found[1]) if found else "main"
+        commit = revision if revision in commits else hash_name(revision)
+        return commit, commits.get(commit)
 
     def file_of(self, path: str) -> bytes | None:
         """The content that an address resolves to, or None."""
-        return (
-            self.files.get(path.partition("/resolve/")[2].partition("/")[2].partition("?")[0])
-            if "/resolve/" in path
-            else None
-        )
+        _, files = self.find_commit(path)
+        if "/resolve/" not in path or files is None:
+            return None
+        return files.get(path.partition("/resolve/")[2].partition("/")[2].partition("?")[0])
+
+
+def hash_name(revision: str) -> str:
+    """Return the only commit of a branch or tag."""
+    return hashlib.sha1(revision.encode()).hexdigest()
+
+
+def describe_file(name: str, content: bytes) -> dict[str, Any]:
+    return {"type": "file", "path": name, "size": len(content), "oid": etag_of(content)}
 
 
 def etag_of(content: bytes) -> str:
@@ -99,7 +117,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("ETag", f'"{etag_of(content)}"')
-            self.send_header("X-Repo-Commit", SHA)
+            self.send_header("X-Repo-Commit", hub.find_commit(self.path)[0])
             self.end_headers()
             if body:
                 self.wfile.write(content)

@@ -113,6 +113,24 @@ def describe_network(network: StyleGANGenerator | StyleGANDiscriminator) -> Pers
     return describe_module(network, arguments.get("clamp") or None, **attributes)
 
 
+def add_stylegan3_attributes(network: Persistent) -> None:
+    """Add the attributes that networks of the stylegan3 repository have, config stylegan2."""
+    state = network.meta["state"]
+    if network.meta["class_name"] == "ScaledLinear":
+        state["out_features"], state["in_features"] = state["_parameters"]["weight"].shape
+    if "architecture" in state:
+        state["use_fp16"] = state["channels_last"] = True
+        state["_init_kwargs"] = EasyDict(use_fp16=True, fp16_channels_last=True)
+    if "img_resolution" in state:
+        shared = EasyDict(num_fp16_res=4, fp16_channels_last=True)
+        state["_init_kwargs"] = EasyDict(synthesis_kwargs=shared, mapping_kwargs=EasyDict())
+    children = state["_modules"]
+    if "synthesis" in children:
+        children["synthesis"].meta["state"]["num_fp16_res"] = 4
+    for child in children.values():
+        add_stylegan3_attributes(child)
+
+
 def build_networks(
     side: int = 16, channels: int = 3, classes: int = 2, seed: int = 0
 ) -> tuple[StyleGANGenerator, StyleGANDiscriminator]:

@@ -701,6 +701,25 @@ def test_saved_directions_have_sliders(
     assert np.abs(pixels(tab, "canvas.made:visible") - shown(unmoved)).max() <= 1
 
 
+def test_page_has_sliders_of_the_first_directions(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A file may have any number of directions; the page says how many it leaves out."""
+    folder = tmp_path / "gan" / "x"
+    shutil.copytree(folders["gan"], folder)
+    size = load_generator(folder).z_dim
+    vectors = torch.eye(size)[:20].tolist()
+    found = [Direction(f"pc{k}", vector, 2.0, 0.1) for k, vector in enumerate(vectors, 1)]
+    Directions("z", found, load_ema_networks(folder).describe_source()).save(
+        folder / "directions.json"
+    )
+    model, _ = live.describe_run(Run(folder))
+    assert model is not None
+    assert model["directions"] == [[2 * x for x in vector] for vector in vectors[:16]]
+    assert model["saved"]["names"] == [f"pc{k}" for k in range(1, 17)]
+    page = report.write([folder]).read_text(encoding="utf-8")
+    assert "in standard deviations of the latents: the first 16 of 20." in page
+    assert page.count('class="direction"') == 16
+
+
 def test_directions_of_other_weights_have_no_sliders(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from huggingface_hub import constants
 from PIL import Image
@@ -251,6 +252,43 @@ def test_a_published_generator_is_loaded_from_the_hub(
         UserError, match=r"^Invalid address of a model: hf:faces\. Write hf:owner/name\.$"
     ):
         load_generator("hf:faces")
+
+
+def test_revisions_of_a_generator_are_kept_apart(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A branch with other weights has a folder of its own, also offline and in a warm start."""
+    publish(run, str(tmp_path / "out"), page=False)
+    hub = Hub("hf_secret")
+    hub.files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    weights = safetensors.torch.load(hub.files["generator.safetensors"])
+    doubled = {name: value * 2 for name, value in weights.items()}
+    other = {"generator.safetensors": safetensors.torch.save(doubled)}
+    hub.revisions["try/2"] = hub.files | other
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serving(hub):
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        for address in ("hf:me/faces", "hf:me/faces@try/2"):
+            load_generator(address)
+        with pytest.raises(UserError, match=r"^hf:me/faces@none cannot be downloaded from the Hub"):
+            load_generator("hf:me/faces@none")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for address, expected in (("hf:me/faces", weights), ("hf:me/faces@try/2", doubled)):
+        loaded = load_generator(address).state_dict()
+        found = {name.removeprefix("network."): value for name, value in loaded.items()}
+        for name, value in expected.items():
+            assert torch.equal(found[name], value), name
+    config = loading.load("dcgan", ["run.start_from=hf:me/faces@try/2"]).config
+    folder = tmp_path / "cache" / "gan-lab" / "me--faces@try%2F2"
+    assert find_start(config) == folder / "config.json"
+    for address in ("hf:me/faces@", "hf:me/faces@-x", "hf:me/faces@a b"):
+        with pytest.raises(UserError, match=f"^Invalid revision of a model: {address}"):
+            load_generator(address)
+    with pytest.raises(UserError, match="Invalid address of a model"):
+        publish(run, "hf:me/faces@try/2")
 
 
 browser = pytest.fixture(started, scope="module")

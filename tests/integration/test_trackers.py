@@ -21,7 +21,7 @@ from gan_lab import load_generator
 from gan_lab.config import loading
 from gan_lab.images import to_uint8
 from gan_lab.runs.run_folder import RunFolder
-from gan_lab.training import builder
+from gan_lab.training import builder, loop
 from gan_lab.training.callbacks.tensorboard_logger import TensorBoardLogger
 from gan_lab.training.callbacks.tracker import FinalSample
 from gan_lab.training.callbacks.trackio_logger import TrackioLogger
@@ -148,7 +148,8 @@ def test_trackio_gets_rows_images_alerts_and_samples(
     assert isinstance(tracker, TrackioLogger)
     log_everything(tracker, tmp_path)
     steps = [call for name, call in trackio.calls if name == "log"]
-    assert trackio.calls[0] == ("init", ("p", "cgan-seed0", "cgan", "allow", "cgan"))
+    name = f"cgan-seed0-{tracker.id}"
+    assert trackio.calls[0] == ("init", ("p", name, "cgan", "allow", "cgan"))
     assert steps[0] == (80, {"iteration": 5, "loss_d": 0.5})
     step, row = steps[1]
     assert (step, row["samples"][1][0, 0].tolist()) == (160, [200, 0, 0])
@@ -162,6 +163,27 @@ def test_trackio_gets_rows_images_alerts_and_samples(
     ]
 
 
+def test_trackio_appends_to_a_run_only_if_it_resumes(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trackers of one training keep their own ids; one that starts over gets new ones."""
+    trackio = Trackio()
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    monkeypatch.setattr("gan_lab.training.loop.evaluate_all", lambda *_: None)
+    words = small("cgan", tmp_path, data_root, "log.trackio=true", "run.id=x")
+    for more in (["run.images=32"], ["run.images=64"], ["run.images=32", "run.overwrite=true"]):
+        assert loop.train(loading.load("cgan", [*words, *more]), [*words, *more]) == 0
+    first, resumed, restarted = [call[1] for name, call in trackio.calls if name == "init"]
+    assert first == resumed
+    assert first.startswith("cgan-x-")
+    assert restarted != first
+    state = {"tracker_ids": {"W&B": "1", "trackio": "2"}}
+    assert [loop.find_tracker_id(state, name) for name in ("W&B", "trackio")] == ["1", "2"]
+    # as in checkpoints that were written when W&B alone had an id
+    assert loop.find_tracker_id({"wandb_id": "0a"}, "W&B") == "0a"
+    assert loop.find_tracker_id({"wandb_id": "0a"}, "trackio") is None
+
+
 def test_client_of_trackio_stores_rows_and_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +193,8 @@ def test_client_of_trackio_stores_rows_and_files(
     tracker = TrackioLogger("p", "cgan", "seed0", {"family": "cgan"})
     log_everything(tracker, tmp_path)
     (run,) = trackio.Api().runs("p")
-    assert (run.name, run.config["family"], run.config["_Group"]) == ("cgan-seed0", "cgan", "cgan")
+    name = f"cgan-seed0-{tracker.id}"
+    assert (run.name, run.config["family"], run.config["_Group"]) == (name, "cgan", "cgan")
     assert [alert["text"] for alert in run.alerts()] == ["640 images: the generator has collapsed"]
     with closing(sqlite3.connect(tmp_path / "trackio" / "p.db")) as stored:
         rows = stored.execute("select step, metrics from metrics order by id").fetchall()

@@ -36,26 +36,33 @@ def build(family: str, root: Path, data_root: Path, *words: str) -> Experiment:
     return builder.build(*builder.load_data(loaded.config), run)
 
 
-def averaged(folder: Path) -> dict[str, Tensor]:
-    checkpoint = read_checkpoint(folder / "checkpoints" / "best.ckpt")
-    weights: dict[str, Tensor] = dict(checkpoint["state_dict"])
-    for network, state in checkpoint["ema"].items():
-        weights |= {f"{network}.{name}": value for name, value in state.items()}
-    return weights
+def read_weights(folder: Path, kind: str = "state_dict") -> dict[str, Tensor]:
+    content = read_checkpoint(folder / "checkpoints" / "best.ckpt")[kind]
+    return dict(content["generator"] if kind == "ema" else content)
 
 
-def test_warm_start_has_weights_of_other_run_with_ema_generator(
+def test_warm_start_has_raw_and_ema_weights_of_other_run(
     source: Path, tmp_path: Path, data_root: Path
 ) -> None:
-    built = build("cgan", tmp_path, data_root, f"run.start_from={source}", "run.seed=5")
+    """Raw weights initialize the networks, EMA weights their EMA copies, also in the training."""
+    checkpoint = read_checkpoint(source / "checkpoints" / "best.ckpt")
+    averaged = {name: value + 1 for name, value in checkpoint["ema"]["generator"].items()}
+    checkpoint["ema"]["generator"] = averaged
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    start = f"run.start_from={tmp_path / 'other.ckpt'}"
+    built = build("cgan", tmp_path, data_root, start, "run.seed=5")
     drawn = {name: value.clone() for name, value in built.family.state_dict().items()}
-    taken = warm_start.load_initial_weights(built.family, built.config)
+    taken = warm_start.load_initial_weights(built.family, built.ema, built.config)
     assert taken is not None
     assert taken.initialized == []
-    there = averaged(source)
+    assert str(taken).endswith("tensors, and the EMA weights of generator")
+    there = read_weights(source)
     for name, value in built.family.state_dict().items():
         assert torch.equal(value, there[name]), name
     assert not torch.equal(drawn["generator.layers.0.weight"], there["generator.layers.0.weight"])
+    built.ema.setup(built.trainer, built.family, "fit")
+    for name, value in built.ema.networks["generator"].state_dict().items():
+        assert torch.equal(value, averaged[name]), name
 
 
 def test_warm_start_from_export_has_the_generator_only(
@@ -64,18 +71,22 @@ def test_warm_start_from_export_has_the_generator_only(
     folder = export(source, tmp_path / "export")
     built = build("cgan", tmp_path, data_root, f"run.start_from={folder}", "run.seed=5")
     drawn = {name: value.clone() for name, value in built.family.state_dict().items()}
-    taken = warm_start.load_initial_weights(built.family, built.config)
+    taken = warm_start.load_initial_weights(built.family, built.ema, built.config)
     assert taken is not None
     assert taken.initialized == ["discriminator (not in the checkpoint)"]
-    there = averaged(source)
+    assert taken.ema_networks == []
+    there = read_weights(source, "ema")
+    drawn |= {f"generator.{name}": value for name, value in there.items()}
     for name, value in built.family.state_dict().items():
-        assert torch.equal(value, (there if name.startswith("generator.") else drawn)[name]), name
+        assert torch.equal(value, drawn[name]), name
+    for name, value in built.ema.networks["generator"].state_dict().items():
+        assert torch.equal(value, there[name]), name
 
 
 def test_classes_that_both_have_keep_their_weights(
     source: Path, tmp_path: Path, data_root: Path
 ) -> None:
-    root, there = tmp_path / "four", averaged(source)
+    root, there = tmp_path / "four", read_weights(source)
     for label in range(4):
         (root / f"digit{label}").mkdir(parents=True)
         for i in range(8):
@@ -85,12 +96,17 @@ def test_classes_that_both_have_keep_their_weights(
     words = ["data.name=folder", f"data.root={root}", "data.source=auto", "data.size=28"]
     built = build("cgan", tmp_path, data_root, *words, "run.start_from=x")
     assert built.data.spec.classes == 4
-    taken = warm_start.load_matching_weights(built.family, source / "checkpoints" / "best.ckpt")
+    best = source / "checkpoints" / "best.ckpt"
+    taken = warm_start.load_matching_weights(built.family, built.ema, best)
     now = built.family.state_dict()
     assert taken.partial == ["generator.project.weight", "discriminator.embedding.weight"]
     assert torch.equal(
         now["generator.project.weight"], there["generator.project.weight"][:, :-6]
     )  # latents, then labels
+    assert torch.equal(
+        built.ema.networks["generator"].state_dict()["project.weight"],
+        read_weights(source, "ema")["project.weight"][:, :-6],
+    )
     assert torch.equal(
         now["discriminator.embedding.weight"], there["discriminator.embedding.weight"][:, :4]
     )
@@ -106,7 +122,7 @@ def test_warm_start_resamples_what_does_not_fit(
     best = source / "checkpoints" / "best.ckpt"
     built = build("cgan", tmp_path, data_root, f"run.start_from={source}", "model.z_dim=65")
     before = {name: value.clone() for name, value in built.family.state_dict().items()}
-    taken = warm_start.load_matching_weights(built.family, best)
+    taken = warm_start.load_matching_weights(built.family, built.ema, best)
     assert [words.split(" (")[0] for words in taken.initialized] == ["generator.project.weight"]
     assert torch.equal(
         built.family.state_dict()["generator.project.weight"], before["generator.project.weight"]
@@ -118,14 +134,14 @@ def test_warm_start_resamples_what_does_not_fit(
         ValueError,
         match=r"run\.start_from: .* has another architecture, only \d+ of \d+ tensors match: ",
     ):
-        warm_start.load_matching_weights(wider.family, best)
+        warm_start.load_matching_weights(wider.family, wider.ema, best)
     with pytest.raises(ValueError, match="There is no checkpoint"):
         build_and_begin(tmp_path / "nothing", data_root, f"run.start_from={tmp_path / 'nowhere'}")
 
 
 def build_and_begin(root: Path, data_root: Path, *words: str) -> None:
     built = build("cgan", root, data_root, *words)
-    warm_start.load_initial_weights(built.family, built.config)
+    warm_start.load_initial_weights(built.family, built.ema, built.config)
 
 
 def test_warm_start_is_recorded_and_resumes_without_its_source(
@@ -148,7 +164,7 @@ def test_warm_start_is_recorded_and_resumes_without_its_source(
     newest = read_checkpoint(tmp_path / "cgan" / "tuned" / "checkpoints" / "last.ckpt")
     assert newest["iteration"] == 4
     first = "discriminator.layers.0.weight"
-    assert torch.equal(newest["state_dict"][first], averaged(source)[first])
+    assert torch.equal(newest["state_dict"][first], read_weights(source)[first])
 
 
 @every_family

@@ -89,6 +89,18 @@ def test_page_of_the_zoo_has_the_table_of_the_models() -> None:
         assert MODELS[name].config["experiment"] == experiment
 
 
+def test_zoo_lists_card_data_and_license() -> None:
+    """The license is that of the library, as long as its owner has not chosen one."""
+    listed = CliRunner().invoke(cli.app, ["zoo"])
+    assert listed.exit_code == 0, listed.output
+    for model in MODELS.values():
+        data = model.config["data"]
+        assert f"  license: none chosen, all rights reserved; data: {data}\n" in listed.output
+        assert f"  card: {model.path / 'README.md'}\n" in listed.output
+    contributing = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert "The owner has not chosen a license yet" in contributing
+
+
 def test_warm_start_finds_zoo_model() -> None:
     config = loading.load("r3gan", ["run.start_from=zoo:digits"]).config
     assert find_start(config) == MODELS["digits"].path / output.EXPORT_CONFIG

@@ -17,6 +17,7 @@ import gan_lab
 from gan_lab.cli import app
 from gan_lab.inference import direction_search
 from gan_lab.inference.direction_search import (
+    SampleClassifier,
     compute_first_layer,
     find_class_directions,
     find_components,
@@ -24,6 +25,8 @@ from gan_lab.inference.direction_search import (
 )
 from gan_lab.inference.export import export
 from gan_lab.inference.sampling import load_generator
+from gan_lab.metrics.digit_classifier import load_digit_classifier
+from gan_lab.networks.classifier import Classifier
 from gan_lab.networks.stylegan import StyleGANGenerator
 from gan_lab.runs.directions import FILE, Direction, Directions, read_directions
 from gan_lab.utils.errors import UserError
@@ -152,11 +155,11 @@ def test_digits_label_the_samples_of_a_run_on_mnist(
 ) -> None:
     """The classifier labels samples of the same latents."""
 
-    def classify(generator: Any, z: Tensor, classes: None) -> Tensor:
+    def classify(generator: Any, classifier: Any, z: Tensor, classes: None) -> Tensor:
         images = generator.images_of(z, classes)
         return (images.flatten(1).mean(dim=1) > images.mean()).long() * 7
 
-    monkeypatch.setattr(direction_search, "classify_digits", classify)
+    monkeypatch.setattr(direction_search, "classify_samples", classify)
     found = find_directions(plain, 1, n=400, labels="digits").directions
     assert [each.name for each in found] == ["pc1", "digit 0", "digit 7"]
     assert found[2].accuracy is not None
@@ -164,14 +167,42 @@ def test_digits_label_the_samples_of_a_run_on_mnist(
     torch.testing.assert_close(stack(found)[1], -stack(found)[2], rtol=0, atol=1e-3)
 
 
-def test_classify_digits_recognizes_digits(sample: Any) -> None:
+def test_classifier_of_the_run_labels_its_samples(tmp_path: Path, plain: Path) -> None:
+    """A semi-supervised run without MNIST has a direction to the class that its classifier sees."""
+    content = torch.load(plain, weights_only=True)
+    classifier = Classifier(shape=(1, 28, 28), classes=3, width=4, hidden=4)
+    images = load_generator(plain)(400, seed=0)
+    with torch.no_grad():
+        # class 2: more than the median of the first feature
+        classifier.head.weight.zero_()[2, 0] = 1
+        classifier.head.bias[:] = torch.tensor(
+            [-1e9, classifier.features(images)[:, 0].median(), 0]
+        )
+    expected = classifier(images).argmax(dim=1)
+    assert 100 < int((expected == 2).sum()) < 300
+    content["recipes"]["discriminator"] = classifier.recipe
+    content["ema"]["discriminator"] = classifier.state_dict()
+    torch.save(content, tmp_path / "sgan.ckpt")
+    found = find_directions(tmp_path / "sgan.ckpt", 1, n=400)
+    assert found.source["labels"] == "classifier"
+    assert [each.name for each in found.directions] == ["pc1", "class 1", "class 2"]
+    latents = load_generator(plain).latents(400, 0).double()
+    names = ["none", "class 1", "class 2"]
+    assert found.directions[1:] == find_class_directions(latents, expected, names)
+    with pytest.raises(UserError, match=r"labels=classifier: .* has no classifier"):
+        find_directions(plain, 1, n=400, labels="classifier")
+
+
+def test_classify_samples_recognizes_digits(sample: Any) -> None:
     """Real digits in place of samples."""
 
     class Replay:
         def images_of(self, z: Tensor, _: None) -> Tensor:
             return torch.from_numpy(sample.test_images[z[:, 0].long()]).float() / 127.5 - 1
 
-    labels = direction_search.classify_digits(Replay(), torch.arange(600)[:, None], None)  # type: ignore[arg-type]
+    classifier = SampleClassifier(load_digit_classifier(), [])
+    rows = torch.arange(600)[:, None]
+    labels = direction_search.classify_samples(Replay(), classifier, rows, None)  # type: ignore[arg-type]
     correct = labels == torch.from_numpy(sample.test_labels[:600])
     assert float(correct.float().mean()) > 0.95
 

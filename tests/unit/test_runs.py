@@ -345,7 +345,7 @@ def test_train_run_locks_before_it_finds_the_checkpoint(
         raise InterruptedError(folder)
 
     config = load("gan").config
-    built = SimpleNamespace(notes=[], family=None, run=run, config=config)
+    built = SimpleNamespace(notes=[], family=None, ema=None, run=run, config=config)
     monkeypatch.setattr(loop, "build", lambda *_, **__: built)
     monkeypatch.setattr(loop, "latest_checkpoint", find)
     monkeypatch.setattr(loop.warm_start, "load_initial_weights", lambda *_: None)
@@ -359,7 +359,7 @@ def test_train_run_with_unusable_start_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A warm start that fails leaves no folder and no lock file."""
-    built = SimpleNamespace(notes=[], family=None)
+    built = SimpleNamespace(notes=[], family=None, ema=None)
     monkeypatch.setattr(loop, "build", lambda *_, **__: built)
     data: Any = SimpleNamespace(facts=SimpleNamespace(about=""))
     config = load("gan", [f"run.start_from={tmp_path / 'nowhere'}"]).config

@@ -23,16 +23,20 @@ from typer.testing import CliRunner
 
 from gan_lab import load_generator
 from gan_lab.cli import app
+from gan_lab.config.schema import EmaConfig
 from gan_lab.families.stylegan2 import StyleGAN2
 from gan_lab.inference.export import export
 from gan_lab.networks import graph
 from gan_lab.runs import snapshot_pickle
 from gan_lab.runs.snapshots import hash_snapshot, read_snapshot
+from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.warm_start import load_matching_weights
 from gan_lab.utils.errors import UserError
 from tests.helpers.snapshots import (
     EasyDict,
     Persistent,
+    add_stylegan3_attributes,
     authors_modules,
     build_networks,
     describe_network,
@@ -94,6 +98,21 @@ def test_imported_generator_makes_the_same_images(snapshot: Path, tmp_path: Path
         assert "under the license of their authors" in card
 
 
+@torch.no_grad()
+def test_snapshot_of_stylegan3_repository_makes_the_same_images(tmp_path: Path) -> None:
+    """Of its configuration stylegan2, with more attributes; layers in half precision are float32."""
+    G, D = build_networks()
+    described = {"G": describe_network(G), "D": describe_network(D), "G_ema": describe_network(G)}
+    for network in described.values():
+        add_stylegan3_attributes(network)
+    path = write_snapshot(tmp_path / "stylegan2.pkl", **described)
+    content, z, labels = read_snapshot(path), torch.randn(4, 5), [1, 0, 1, 1]
+    images = load_generator(path)(latents=z, label=labels)
+    torch.testing.assert_close(images, G(z, torch.tensor(labels)))
+    for name, value in D.state_dict().items():
+        assert torch.equal(content["state_dict"][f"discriminator.{name}"], value), name
+
+
 @pytest.mark.skipif(not AUTHORS.is_dir(), reason=f"{AUTHORS} is not part of the repository")
 def test_authors_snapshot_reproduces_their_images() -> None:
     with safe_open(AUTHORS / "conditional32.safetensors", "pt") as file:
@@ -112,13 +131,18 @@ def test_warm_start_takes_the_blocks_that_exist_in_both(
     family = StyleGAN2(
         image_shape=(channels, side, side), num_classes=classes, z_dim=5, w_dim=4, **width
     )
-    loaded = load_matching_weights(family, snapshot)
-    G, D = build_networks()
-    for own, theirs in ((family.generator, G), (family.discriminator, D)):
-        own_weights = own.state_dict()
-        name = "synthesis.b8.conv0.weight" if own is family.generator else "b8.conv0.weight"
-        assert torch.equal(own_weights[name], theirs.state_dict()[name])
+    ema = EMA(EmaConfig(), Progress(1, 1))
+    loaded = load_matching_weights(family, ema, snapshot)
+    (G, D), (raw, _) = build_networks(), build_networks(seed=1)
+    averaged = ema.networks["generator"]
+    for own, theirs in ((family.generator, raw), (averaged, G), (family.discriminator, D)):
+        name = "b8.conv0.weight" if own is family.discriminator else "synthesis.b8.conv0.weight"
+        assert torch.equal(own.state_dict()[name], theirs.state_dict()[name])
     assert (not loaded.initialized) == (side == 16 and channels == 3)
+    # blocks that the snapshot lacks start equal
+    for name, value in averaged.state_dict().items():
+        if any(line.startswith(f"generator.{name} ") for line in loaded.initialized):
+            assert torch.equal(value, family.generator.state_dict()[name]), name
 
 
 # -------------------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ class CSVLogger(FamilyCallback):
             distributed.all_gather_object(ranks, states)
         return {
             "ranks": ranks,
-            "wandb_id": next((each.id for each in self.trackers if each.id), None),
+            "tracker_ids": {each.name: each.id for each in self.trackers},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

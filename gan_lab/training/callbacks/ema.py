@@ -41,12 +41,15 @@ class EMA(FamilyCallback):
         self._copied: list[tuple[Tensor, Tensor]] = []
 
     def setup(self, trainer: Trainer, family: Family, stage: str) -> None:
+        # a warm start has created them, with EMA weights of its own
         if not self.networks:
-            self.networks = {
-                name: copy.deepcopy(getattr(family, name)) for name in family.ema_networks
-            }
-            for network in self.networks.values():
-                network.requires_grad_(False).eval()
+            self.create_networks(family)
+
+    def create_networks(self, family: Family) -> None:
+        """Create the EMA networks as copies of the raw ones."""
+        self.networks = {name: copy.deepcopy(getattr(family, name)) for name in family.ema_networks}
+        for network in self.networks.values():
+            network.requires_grad_(False).eval()
 
     def on_fit_start(self, trainer: Trainer, family: Family) -> None:
         for network in self.networks.values():

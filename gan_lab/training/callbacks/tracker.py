@@ -35,6 +35,13 @@ class FinalSample:
     picture: Image.Image
 
 
+def build_sample_rows(
+    samples: Sequence[FinalSample], make_image: Callable[[Image.Image], Any]
+) -> list[list[Any]]:
+    """Build the rows of the table of final samples, with pictures as images of the tracker."""
+    return [[each.class_name, each.seed, make_image(each.picture)] for each in samples]
+
+
 class Tracker:
     """Base class of experiment trackers, which receive rows, images and files on rank 0.
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_lab.training.callbacks.tracker import SAMPLE_COLUMNS, FinalSample, Tracker
+from gan_lab.training.callbacks.tracker import (
+    SAMPLE_COLUMNS,
+    FinalSample,
+    Tracker,
+    build_sample_rows,
+)
 from gan_lab.utils.errors import import_extra
 
 
@@ -36,12 +42,15 @@ class TrackioLogger(Tracker):
         self.config = config
 
     def _open(self, images: int) -> None:
+        # trackio resumes a run by its name: without the id, a run that is overwritten would be
+        # appended to the earlier one
+        self.id = self.id or secrets.token_hex(4)
         # it prints how to open its dashboard
         with contextlib.redirect_stdout(io.StringIO()):
             self.run = self.trackio.init(
                 project=self.project,
                 # a project has runs of several experiments
-                name=f"{self.experiment}-{self.run_id}",
+                name=f"{self.experiment}-{self.run_id}-{self.id}",
                 group=self.experiment,
                 config=self.config,
                 resume="allow",
@@ -65,7 +74,7 @@ class TrackioLogger(Tracker):
         self.run.log({title: self.trackio.Image(str(path))}, step=images)
 
     def _log_samples(self, samples: Sequence[FinalSample], images: int) -> None:
-        rows = [[each.class_name, each.seed, self.trackio.Image(each.picture)] for each in samples]
+        rows = build_sample_rows(samples, self.trackio.Image)
         table = self.trackio.Table(columns=[*SAMPLE_COLUMNS], data=rows)
         self.run.log({"final_samples": table}, step=images)
 

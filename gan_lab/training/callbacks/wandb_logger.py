@@ -10,7 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_lab.training.callbacks.tracker import SAMPLE_COLUMNS, FinalSample, Tracker
+from gan_lab.training.callbacks.tracker import (
+    SAMPLE_COLUMNS,
+    FinalSample,
+    Tracker,
+    build_sample_rows,
+)
 from gan_lab.utils.files import make_file_name
 from gan_lab.utils.network import is_reachable
 
@@ -108,7 +113,7 @@ class WandbLogger(Tracker):
     def _log_samples(self, samples: Sequence[FinalSample], images: int) -> None:
         import wandb
 
-        rows = [[each.class_name, each.seed, wandb.Image(each.picture)] for each in samples]
+        rows = build_sample_rows(samples, wandb.Image)
         table = wandb.Table(columns=[*SAMPLE_COLUMNS], data=rows)
         with _copies_in(self.folder / "wandb"):
             self.run.log({"final_samples": table, "images": images})
