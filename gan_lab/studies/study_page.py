@@ -464,7 +464,9 @@ def _describe_tests(study: Study, budget: str, judged: list[JudgedPrediction]) -
     discrete = [
         f"`{each.prediction.value}` ({each.prediction.arm})"
         for each in judged
-        if each.test is not None and any(map(is_discrete, each.test.samples))
+        if each.test is not None
+        and math.isfinite(each.test.effect.p)
+        and any(map(is_discrete, each.test.samples))
     ]
     if discrete:
         sentences.append(
