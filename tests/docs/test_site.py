@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import gan_lab
 from tests.helpers.browser import find_paper_faults, find_violations, needs_chromium, started
@@ -256,6 +257,32 @@ def test_prose_check_accepts_stored_strings_only_as_a_whole(tmp_path: Path) -> N
     lines = ['value = protocol["floor"]', 'name = f"neighbours.png"', 'text = "the floor is 1"']
     code.write_text("\n".join(lines), encoding="utf-8")
     assert [(number, words) for number, words, _ in check["find_words"](code)] == [(3, "floor")]
+
+
+@needs_chromium
+def test_demo_without_runs_is_a_shipped_generator(tmp_path: Path) -> None:
+    """A site that was built without a training has a demo too, which draws the model's images."""
+    configuration = runpy.run_path(str(REPOSITORY / "docs" / "conf.py"))
+    add_demo = configuration["add_demo"]
+    add_demo.__globals__["EXTRA"] = tmp_path / "none"
+    source = [configuration["DEMO"]]
+    add_demo(None, "demo", source)
+    shown = configuration["render_zoo_demo"](tmp_path / "demo")
+    assert f'data-run="{shown.stem}"' in source[0]
+    generator = gan_lab.load_generator("zoo:digits")
+    with contextmanager(started)() as browser:
+        page = browser.new_page()
+        page.goto(shown.as_uri())
+        for label in ("0", "7"):
+            page.select_option("#label", label)
+            pixels = page.eval_on_selector(
+                "#gan",
+                "gan => [...gan.getContext('2d').getImageData(0, 0, gan.width, gan.height).data]",
+            )
+            expected = (generator(1, label=int(label), seed=0)[0, 0] + 1) * 127.5
+            drawn = torch.tensor(pixels[::4], dtype=torch.float32).reshape(expected.shape)
+            assert float((drawn - expected).abs().max()) <= 2
+        assert find_violations(page, "body") == []
 
 
 @needs_chromium
