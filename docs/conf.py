@@ -70,6 +70,23 @@ DEMO_RUNS = {
     "dcgan": "DCGAN: digits",
     "pix2pix": "pix2pix: horses to zebras",
 }
+# Without these runs the demo is a model that ships with the package.
+ZOO_DEMO = "zoo"
+ZOO_MODEL = "digits"
+ZOO_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>R3GAN: ten digits</title>
+<style>body { font-family: sans-serif; background: white; color: black }</style>
+<main>
+<p><label>Digit <select id="label">OPTIONS</select></label>
+SNIPPET
+</main>
+<script>document.getElementById("label").addEventListener("change", draw);</script>
+</html>
+"""
 DEMO_SCRIPT = """\
 <script>
 for (const button of document.querySelectorAll("button[data-run]")) {
@@ -173,17 +190,48 @@ def add_demo(app: Any, name: str, source: list[str]) -> None:
     runs = {
         run: title for run, title in DEMO_RUNS.items() if (EXTRA / "demo" / f"{run}.html").is_file()
     }
+    note = ""
     if not runs:
-        source[0] = source[0].replace(
-            DEMO, "*This build of the site has no demo runs; `make demo` trains them.*"
+        runs = {ZOO_DEMO: "R3GAN: ten digits"}
+        note = (
+            "This is the generator of `zoo:digits` alone. `make demo` trains three runs, whose "
+            "pages replace it."
         )
-        return
     buttons = "\n".join(
         f'<button type="button" data-run="{run}">{title}</button>' for run, title in runs.items()
     )
     style = "width: 100%; height: 80vh; border: 1px solid"
     frame = f'<iframe id="demo-frame" hidden style="{style}"></iframe>'
-    source[0] = source[0].replace(DEMO, f"<p>{buttons}</p>\n{frame}\n{DEMO_SCRIPT}")
+    source[0] = source[0].replace(DEMO, f"<p>{buttons}</p>\n{frame}\n{DEMO_SCRIPT}\n\n{note}")
+
+
+def write_zoo_demo(app: Any, error: Exception | None) -> None:
+    """Write the page of a shipped model for a site without runs of the demo."""
+    if error is not None or any((EXTRA / "demo").glob("*.html")):
+        return
+    render_zoo_demo(Path(app.outdir) / "demo")
+
+
+def render_zoo_demo(folder: Path) -> Path:
+    """Write page and script of a shipped generator, which runs in the browser; return the page."""
+    from gan_lab.report import embedding, live
+    from gan_lab.runs import zoo
+    from gan_lab.runs.ema_networks import load_ema_networks
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = live.describe_networks(load_ema_networks(zoo.FOLDER / ZOO_MODEL))
+    script = embedding.render_script(model)
+    (folder / embedding.SCRIPT).write_text(script, encoding="utf-8")
+    options = "".join(f"<option>{name}</option>" for name in model["classes"])
+    # the lines that the model's card recommends, with the class of the menu
+    snippet = embedding.LATENTS_SNIPPET.replace(
+        "label: 0", 'label: document.getElementById("label").value'
+    )
+    page = folder / f"{ZOO_DEMO}.html"
+    page.write_text(
+        ZOO_PAGE.replace("OPTIONS", options).replace("SNIPPET", snippet), encoding="utf-8"
+    )
+    return page
 
 
 def make_focusable(
@@ -206,3 +254,4 @@ def setup(app: Any) -> None:
     app.connect("source-read", add_public_names)
     app.connect("source-read", add_demo)
     app.connect("html-page-context", make_focusable)
+    app.connect("build-finished", write_zoo_demo)

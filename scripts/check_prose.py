@@ -3,7 +3,8 @@
 Each pattern below is an expression that readers of the field would have to translate, with its
 replacement. Inline code, link targets and commands are not prose and are skipped; comments next to
 commands are prose. In Python files comments and strings are checked, in YAML and JavaScript files
-comments, in HTML templates the text between tags.
+comments, in HTML templates the text between tags. Pages of studies are generated, so their sources
+are checked, except for claims and predictions, which are frozen.
 
     python scripts/check_prose.py            # the paths in CHECKED
     python scripts/check_prose.py FILE...    # other files
@@ -13,6 +14,7 @@ comments, in HTML templates the text between tags.
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 import tokenize
@@ -33,6 +35,12 @@ CHECKED = (
     "tests/README.md",
     "configs/**/*.yaml",
     "sweeps/*.yaml",
+    "studies/*.yaml",
+    "docs/studies/results/*/full.conclusion.json",
+    "examples/*.ipynb",
+    "Makefile",
+    "pyproject.toml",
+    ".ci/run",
     "gan_lab/*.py",
     "gan_lab/cli/**/*.py",
     "gan_lab/config/**/*.py",
@@ -70,6 +78,9 @@ STORED_STRINGS = re.compile(
     r"|as asked for|(?:within \{MAX_DEVIATIONS\})? standard deviations of its centre"
 )
 
+# Keys of a study that may be reworded after its results: the others are hashed.
+REWORDABLE_STUDY_KEYS = ("title", "known_before", "not_shown")
+
 WORDS = {
     r"told|tells": "reported, detects, significantly different",
     r"so many|so much of": "the number, that many",
@@ -79,6 +90,8 @@ WORDS = {
     r"at hand": "available",
     r"by heart": "memorized",
     r"go(?:es)? on|went on|going on": "resumes, continues",
+    r"continues? from": "resumes from",
+    r"who (?:chooses|reports)": "model selection, reporting",
     r"in (?:the|its|their) places? of|in its place": "instead of, as if",
     r"as far as": "where, up to",
     r"all the same": "anyway",
@@ -156,7 +169,13 @@ def iterate_prose(path: Path) -> Iterator[tuple[int, str]]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         yield from iterate_python_prose(text)
-    elif path.suffix in (".yaml", ".yml"):
+    elif path.suffix == ".yaml" and path.parent.name == "studies":
+        yield from iterate_study_prose(text)
+    elif path.name.endswith(".conclusion.json"):
+        yield 1, strip_code(json.loads(text)["text"])
+    elif path.suffix == ".ipynb":
+        yield from iterate_notebook_prose(text)
+    elif path.suffix in (".yaml", ".yml", ".toml") or path.name in ("Makefile", "run"):
         for number, line in enumerate(text.splitlines(), 1):
             yield number, strip_code(line.partition("#")[2])
     elif path.suffix == ".js":
@@ -167,6 +186,30 @@ def iterate_prose(path: Path) -> Iterator[tuple[int, str]]:
             yield number, strip_code(MARKUP.sub(" ", line))
     else:
         yield from iterate_markdown_prose(text)
+
+
+def iterate_study_prose(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the texts of a study that may be reworded, and comments."""
+    key = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := re.match(r"(\w+):", line):
+            key = match.group(1)
+        if key in REWORDABLE_STUDY_KEYS:
+            yield number, strip_code(line)
+        elif line.startswith("#"):
+            yield number, strip_code(line.removeprefix("#"))
+
+
+def iterate_notebook_prose(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the prose of the cells of a notebook, with the number of the cell as line number."""
+    for number, cell in enumerate(json.loads(text)["cells"], 1):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            lines = iterate_markdown_prose(source)
+        else:
+            lines = iterate_python_prose(source)
+        for _, line in lines:
+            yield number, line
 
 
 def iterate_markdown_prose(text: str) -> Iterator[tuple[int, str]]:

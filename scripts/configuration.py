@@ -13,7 +13,7 @@ from typing import Any
 from gan_lab.config import groups, loading
 from gan_lab.config.schema import BOUNDS, Config
 from gan_lab.config.values import describe, list_kinds
-from gan_lab.metrics.explanations import list_explanations
+from gan_lab.metrics.explanations import Explanation, list_explanations
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 METRICS_PAGE = PAGE.with_name("metrics.md")
@@ -125,13 +125,23 @@ def page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def format_meaning(explanation: Explanation) -> str:
+    """Join title and meaning, as in "PSNR of the input (baseline): PSNR of the unchanged input"."""
+    meaning = explanation.meaning.removeprefix("Baseline: ")
+    kind = "" if meaning == explanation.meaning else " (baseline)"
+    # an abbreviation such as PSNR keeps its case
+    if not meaning[1].isupper():
+        meaning = meaning[0].lower() + meaning[1:]
+    return f"{explanation.title}{kind}: {meaning}"
+
+
 def explain_scores() -> str:
     """Return the table of all scores for docs/metrics.md."""
     rows = ["| score | meaning | better | range |", "|---|---|---|---|"]
     for pattern, each in list_explanations().items():
         name = pattern.replace("*", "…")
         direction = each.direction.removesuffix(" is better")
-        meaning = f"{each.title}: {each.meaning[0].lower()}{each.meaning[1:]}"
+        meaning = format_meaning(each)
         rows.append(f"| `{name}` | {meaning} | {direction} | {each.typical_range} |")
     return "\n".join(rows)
 

@@ -1,7 +1,7 @@
 """Record the pictures of the report page in README and docs, in Chromium.
 
     make train EXP=cgan ARGS="data.source=sample"
-    .venv/bin/python scripts/record_page.py runs/cgan/seed0
+    .venv/bin/python scripts/record_page.py runs/cgan/data.source=sample-seed0
 
 docs/live_page.gif shows the generator of the page while its controls move; docs/report.png shows
 the top of the page. The run must be class-conditional.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gan_lab.config import plain_yaml
 from gan_lab.degradations import Degradation
 from gan_lab.report.embedding import SCRIPT, choose_snippet
 
 PAGE = "index.html"
+# Repositories of data sets on the Hugging Face hub, by data.name. Other names are no repositories.
+HUB_DATASETS = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
 LOAD = """import json, torch
 from safetensors.torch import load_file
 
@@ -81,10 +84,10 @@ def text(
         if isinstance(each.get("value"), int | float)
     ]
     source = f" of {_code_span(config['command'])}" if config["command"] else ""
-    front_matter = ["library_name: pytorch", "tags: [gan, image-generation]"]
+    metadata = build_metadata(config)
     if PAGE in attachments:
-        # of a static Space; the title is a JSON string, which is YAML too
-        front_matter += [f"title: {json.dumps(Path(config['experiment']).stem)}", "sdk: static"]
+        # of a static Space
+        metadata |= {"title": Path(config["experiment"]).stem, "sdk": "static"}
     networks = ", ".join(f"`{each}`" for each in config["networks"])
     kind = "raw weights (without EMA)" if is_raw else "EMA weights"
     about = (
@@ -103,7 +106,7 @@ def text(
             "Look it up before you use or publish them."
         ]
     parts = [
-        "\n".join(["---", *front_matter, "---"]),
+        f"---\n{plain_yaml.write(metadata)}---",
         f"# {_escape(config['experiment'])}",
         about,
         *license_note,
@@ -136,6 +139,58 @@ def text(
         "translator by `gan-lab translate folder IN OUT`.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def build_metadata(config: dict[str, Any]) -> dict[str, Any]:
+    """Build the front matter of the card: the task, the data set and the scores.
+
+    There is no license, because neither the lab nor the training data give the weights one.
+
+    Source: the Hugging Face hub's model card specification (``modelcard.md`` of hub-docs).
+    """
+    arguments = [network["recipe"]["arguments"] for network in config["networks"].values()]
+    if any("source_channels" in each for each in arguments):
+        task = "image-to-image"
+    else:
+        task = "unconditional-image-generation"
+    metadata: dict[str, Any] = {
+        "library_name": "pytorch",
+        "pipeline_tag": task,
+        "tags": ["gan", "image-generation"],
+    }
+    results: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for name, score in config["scores"].items():
+        value, protocol = score.get("value"), score.get("protocol", {})
+        # scores of baselines have no direction, and are not the model's
+        is_own = score.get("higher_is_better") is not None and "data" in protocol
+        if is_own and isinstance(value, int | float) and math.isfinite(value):
+            measured_on = (protocol["data"], protocol.get("split", ""))
+            results.setdefault(measured_on, []).append(
+                {"type": name, "value": float(f"{value:.4g}")}
+            )
+    # data is "mnist-sample": data.name, and the source that it was read from
+    names = {data: data.partition("-")[0] for data, _ in results}
+    if known := sorted({HUB_DATASETS[name] for name in names.values() if name in HUB_DATASETS}):
+        metadata["datasets"] = known
+    if results:
+        metadata["model-index"] = [
+            {
+                "name": Path(config["experiment"]).stem,
+                "results": [
+                    {
+                        "task": {"type": task},
+                        "dataset": {
+                            "type": HUB_DATASETS.get(names[data], names[data]),
+                            "name": data,
+                            "split": split,
+                        },
+                        "metrics": metrics,
+                    }
+                    for (data, split), metrics in results.items()
+                ],
+            }
+        ]
+    return metadata
 
 
 def _describe_inputs(config: dict[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ class Restoration(Metric):
             "Improvement in PSNR inside the hole over the hole filled with the mean color of the "
             "known pixels, in dB",
             True,
-            "0 for no better than without a network; 3 dB are half the squared error",
+            "0 for no better than without a network; 3 dB more is half the squared error",
         ),
         "psnr_of_mean_fill": Explanation(
             "PSNR of the mean fill",
@@ -57,7 +57,7 @@ class Restoration(Metric):
             "Gain over bicubic upsampling",
             "Improvement in PSNR over the small image enlarged by bicubic interpolation, in dB",
             True,
-            "0 for no better than without a network; 3 dB are half the squared error",
+            "0 for no better than without a network; 3 dB more is half the squared error",
         ),
         "psnr_of_bicubic": Explanation(
             "PSNR of bicubic upsampling",
@@ -69,7 +69,7 @@ class Restoration(Metric):
             "Gain over nearest upsampling",
             "Improvement in PSNR over the small image with each pixel repeated, in dB",
             True,
-            "0 for no better than without a network; 3 dB are half the squared error",
+            "0 for no better than without a network; 3 dB more is half the squared error",
         ),
         "psnr_of_nearest_pixel": Explanation(
             "PSNR of nearest upsampling",
@@ -81,7 +81,7 @@ class Restoration(Metric):
             "Gain over the median filter",
             "Improvement in PSNR over the noisy image after a median filter of 3 x 3 pixels, in dB",
             True,
-            "0 for no better than without a network; 3 dB are half the squared error",
+            "0 for no better than without a network; 3 dB more is half the squared error",
         ),
         "psnr_of_median_filter": Explanation(
             "PSNR of the median filter",
@@ -93,7 +93,7 @@ class Restoration(Metric):
             "Gain over the noisy image",
             "Improvement in PSNR over the noisy image as it is, in dB",
             True,
-            "0 for no better than without a network; 3 dB are half the squared error",
+            "0 for no better than without a network; 3 dB more is half the squared error",
         ),
         "psnr_of_noisy": Explanation(
             "PSNR of the noisy image",

@@ -51,7 +51,7 @@ class Translation(Metric):
             "Peak signal-to-noise ratio",
             "Similarity of the translated image to its ground truth, pixel by pixel, in dB",
             True,
-            "0 to 100; 20 to 30 is usual, and 6 dB more is half the error",
+            "0 to 100; 20 to 30 is usual, and 3 dB more is half the squared error",
         ),
         "*ssim": Explanation(
             "Structural similarity",

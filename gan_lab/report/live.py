@@ -87,7 +87,7 @@ def describe_run(
         loaded = loaded or load_ema_networks(run.path)
         names = PLAYED_NETWORKS[:1] if latents_only else PLAYED_NETWORKS
         played = {name: loaded.networks[name] for name in names if name in loaded.networks}
-        size = sum(weight.numel() for network in played.values() for weight in network.parameters())
+        size = _count_weights(played)
         from_latents = "z_dim" in played["generator"].recipe["arguments"]
         if read_shape(played["generator"])[1:] == (1, 1) or (latents_only and not from_latents):
             return None, ""
@@ -100,26 +100,51 @@ def describe_run(
         if earlier and _is_description(earlier, record, saved):
             model = {key: value for key, value in earlier.items() if key not in ADDED_KEYS} | model
             return _add_grid(run, played["generator"], model, latents_only), ""
-        parts = {
-            part: module
-            for name, network in played.items()
-            for part, module in split_network(name, network).items()
-        }
-        traced = {name: trace(module) for name, module in parts.items()}
-        described = {
-            name: describe_network(module, *traced[name]) for name, module in parts.items()
-        }
+        model |= _describe_played(loaded, played)
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
-    model |= {"networks": described, "weights": size, "record": record, "code": hash_code()}
     model["images_seen"] = loaded.iteration * int(run.values.get("data.batch_size") or 0)
     degradation = Degradation.from_values(run.values)
     if degradation.kind == "downsample":
         model["enlarged"] = degradation.factor
     if from_latents:
-        model |= _describe_latents(loaded, *(traced.get("mapping") or traced["generator"]))
         model |= saved
     return _add_grid(run, played["generator"], model, latents_only), ""
+
+
+def describe_networks(loaded: EMANetworks) -> dict[str, Any]:
+    """Describe networks without a run, such as those of an export, for ``embedding.render_script``.
+
+    Raises:
+        ValueError: A network has an operation that pages do not have.
+    """
+    played = {name: loaded.networks[name] for name in PLAYED_NETWORKS if name in loaded.networks}
+    return _describe_played(loaded, played)
+
+
+def _describe_played(loaded: EMANetworks, played: Mapping[str, Network]) -> dict[str, Any]:
+    """Describe the networks that a page runs, and the latents of the generator if it takes any."""
+    parts = {
+        part: module
+        for name, network in played.items()
+        for part, module in split_network(name, network).items()
+    }
+    traced = {name: trace(module) for name, module in parts.items()}
+    model: dict[str, Any] = {
+        "networks": {
+            name: describe_network(module, *traced[name]) for name, module in parts.items()
+        },
+        "weights": _count_weights(played),
+        "record": loaded.describe_source() | {"version": __version__},
+        "code": hash_code(),
+    }
+    if "z_dim" in played["generator"].recipe["arguments"]:
+        model |= _describe_latents(loaded, *(traced.get("mapping") or traced["generator"]))
+    return model
+
+
+def _count_weights(played: Mapping[str, Network]) -> int:
+    return sum(weight.numel() for network in played.values() for weight in network.parameters())
 
 
 def _is_description(

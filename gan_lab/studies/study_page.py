@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_lab import studies
-from gan_lab.report.statistics import compare_with_bound
+from gan_lab.report.statistics import compare_with_bound, is_discrete
 from gan_lab.studies import BUDGETS, Study, measurement_record, measures, verdict
 from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import (
@@ -19,7 +19,6 @@ from gan_lab.studies.verdict import (
     INCONCLUSIVE,
     NO_EFFECT,
     SUPPORTED,
-    VERDICTS,
     JudgedPrediction,
     count_verdicts,
 )
@@ -41,10 +40,10 @@ STYLE: dict[Any, Any] = {
     "font.size": 10,
 }
 SENTENCES = {
-    SUPPORTED: "The prediction is **supported**",
-    CONTRADICTED: "The prediction is **contradicted**",
-    NO_EFFECT: "The result is **no effect larger than X**",
-    INCONCLUSIVE: "The result is **inconclusive**",
+    SUPPORTED: "The prediction is",
+    CONTRADICTED: "The prediction is",
+    NO_EFFECT: "The result is",
+    INCONCLUSIVE: "The result is",
 }
 INDEX_COLUMNS = [
     "",
@@ -205,8 +204,9 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         f"Source: {study.source}.",
         f"**Prediction**, as recorded before the first run: {study.prediction}",
         f"**Known before:** {study.known_before}" if study.known_before else "",
-        f"**Verdict:** {SENTENCES[verdict.combine_verdicts(judged)]}: {count_verdicts(judged)} "
-        f"({budget} edition, {seeds}).",
+        f"**Verdict:** {SENTENCES[verdict.combine_verdicts(judged)]} "
+        f"**{verdict.format_combined_verdict(judged)}**: "
+        f"{count_verdicts([each.verdict for each in judged])} ({budget} edition, {seeds}).",
         _describe_successor(study) if recorded.superseded else "",
         _describe_age(study, recorded),
         _describe_failures(study, results),
@@ -248,18 +248,19 @@ def render_index(folder: Path) -> str:
         study = studies.load(name)
         found = read_results(folder, study)
         title = f"[{study.title}]({name}.md)" if found else study.title
-        concluded, counts, minutes, says = "", "", "", ""
+        concluded, label, counts, minutes, says = "", "", "", "", ""
         if "full" in found:
             judged = verdict.judge_predictions(study, "full", found["full"].results)
             concluded = verdict.combine_verdicts(judged)
-            counts = count_verdicts(judged)
+            label = verdict.format_combined_verdict(judged)
+            counts = count_verdicts([each.verdict for each in judged])
             seconds = found["full"].seconds or 0.0
             total_seconds += seconds
             minutes = f"{seconds / 60:.0f}" if seconds else ""
             says = found["full"].conclusion
             if _describe_age(study, found["full"]):
                 counts += ", measured with an older configuration"
-        shown = f"**{concluded}** ({counts})" if concluded else "not measured yet"
+        shown = f"**{label}** ({counts})" if concluded else "not measured yet"
         row = [str(study.chapter), title, study.claim, study.prediction, shown, says, minutes]
         if is_superseded(folder, study):
             successor = studies.load(study.superseded_by)
@@ -268,7 +269,6 @@ def render_index(folder: Path) -> str:
         if concluded:
             verdicts.append(concluded)
         rows.append(row)
-    totals = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS)
     unmeasured = len(rows) - len(verdicts)
     waiting = ""
     if unmeasured:
@@ -277,7 +277,7 @@ def render_index(folder: Path) -> str:
     if superseded:
         earlier = [
             "## Superseded studies",
-            "These could not decide their claim, or compared with a number that had no reason. A "
+            "These could not decide their claim, or used a threshold without a justification. A "
             "study with a better design has replaced each of them. Their results "
             "stay, and are not counted above.",
             _format_table([*INDEX_COLUMNS, "replaced by"], superseded),
@@ -290,14 +290,14 @@ def render_index(folder: Path) -> str:
         'about the arms before is on the page, under "Known before".',
         "- **Supported**: every prediction of the study passes a significance test at 5 %.\n"
         "- **Contradicted**: at least one value is significantly on the wrong side of its "
-        "predicted limit, perhaps since the effect is smaller than predicted.\n"
-        "- **No effect larger than X**: at least one difference is shown to be within a margin X "
-        "that was recorded beforehand, and the other predictions are supported.\n"
+        "predicted limit, possibly because the effect is smaller than predicted.\n"
+        "- **No effect larger than** a margin: at least one difference is shown to be within this "
+        "margin, which was recorded beforehand, and the other predictions are supported.\n"
         "- **Inconclusive**: no prediction is contradicted, and at least one test is not "
         "significant, or not possible. The page says how many seeds would decide.",
         "The verdict is about the predictions in the form tested, not about the claim in general. "
         "The last column says what the result means for the claim.",
-        f"Full edition of {len(verdicts)} studies: {totals}.{waiting}",
+        f"Full edition of {len(verdicts)} studies: {count_verdicts(verdicts)}.{waiting}",
         "`make study` lists the studies, `make study STUDY=optimum` runs one, `make book` writes "
         "these pages from the results. The quick edition of all, `make study STUDY=all "
         "BUDGET=quick WORKERS=2`, uses small budgets and mostly one seed; it is a demonstration, "
@@ -380,7 +380,12 @@ def _format_prediction(judged: JudgedPrediction) -> list[str]:
         return [str(judged.prediction), "", "", "", concluded]
     sign = 1 if judged.prediction.relation == "above" else -1
     low, high = sorted((sign * effect.low, sign * effect.high))
-    shown = scale.format_effect(sign * effect.difference + 0.0, low, high)
+    difference = sign * effect.difference + 0.0
+    if judged.test is not None and any(map(is_discrete, judged.test.samples)):
+        # An interval of Student's t belongs to no permutation test, and could exceed a count.
+        shown = f"{scale.effect} {scale.format_difference(difference)}".lstrip()
+    else:
+        shown = scale.format_effect(difference, low, high)
     p = "not tested" if math.isnan(effect.p) else f"{effect.p:.2g}" if effect.p else "< 1e-12"
     return [str(judged.prediction), scale.name, shown, p, concluded]
 
@@ -461,6 +466,18 @@ def _describe_tests(study: Study, budget: str, judged: list[JudgedPrediction]) -
         "Each prediction is tested by Welch's t-test, or by Student's against a bound, "
         f"{level}, on the [scale](README.md#tests) of its score.",
     ]
+    discrete = [
+        f"`{each.prediction.value}` ({each.prediction.arm})"
+        for each in judged
+        if each.test is not None
+        and math.isfinite(each.test.effect.p)
+        and any(map(is_discrete, each.test.samples))
+    ]
+    if discrete:
+        sentences.append(
+            f"Discrete values are tested by permutation, or by the sign test against a bound, and "
+            f"have no interval: {', '.join(discrete)}."
+        )
     if has_margin:
         sentences.append(
             "The absence of an effect is tested by two one-sided tests within the margin."

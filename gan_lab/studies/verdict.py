@@ -38,6 +38,8 @@ VERDICTS = (SUPPORTED, CONTRADICTED, NO_EFFECT, INCONCLUSIVE)
 
 # An arm whose mean precision and mean recall are both below this share has failed.
 MAX_FAILED_RATE = 0.1
+# How sums of verdicts name the one whose margin differs from study to study.
+SUM_LABELS = {NO_EFFECT: "without a relevant effect"}
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def _decide(
     return INCONCLUSIVE, ""
 
 
-def combine_verdicts(judged: list[JudgedPrediction]) -> str:
+def combine_verdicts(judged: Sequence[JudgedPrediction]) -> str:
     """Return the verdict of a study.
 
     It is contradicted if one prediction is, inconclusive if another one is, and supported only if
@@ -232,17 +234,32 @@ def combine_verdicts(judged: list[JudgedPrediction]) -> str:
 
 def format_verdict(judged: JudgedPrediction) -> str:
     """Format the verdict of a prediction with its margin and its note."""
-    verdict = judged.verdict
-    if verdict == NO_EFFECT and judged.prediction.margin is not None:
-        verdict = verdict.replace("X", judged.scale.format_difference(judged.prediction.margin, ""))
+    verdict = format_combined_verdict([judged]) if judged.verdict == NO_EFFECT else judged.verdict
     return f"{verdict}: {judged.note}" if judged.note else verdict
 
 
-def count_verdicts(judged: list[JudgedPrediction]) -> str:
-    """Format the number of predictions with each verdict, as in: 2 supported, 1 inconclusive."""
-    verdicts = [each.verdict for each in judged]
-    counts = [(verdicts.count(name), name) for name in VERDICTS]
-    return ", ".join(f"{count} {name}" for count, name in counts if count)
+def format_combined_verdict(judged: Sequence[JudgedPrediction]) -> str:
+    """Format the verdict of a study with its margin, as in: no effect larger than 5 %."""
+    verdict = combine_verdicts(judged)
+    if verdict != NO_EFFECT:
+        return verdict
+    margins = [_format_margin(each) for each in judged if each.verdict == NO_EFFECT]
+    return verdict.replace("X", " and ".join(dict.fromkeys(margins)))
+
+
+def _format_margin(judged: JudgedPrediction) -> str:
+    """Format a margin; one of logarithms in percent, as predictions do: 0.05 is about 5 %."""
+    margin = judged.prediction.margin
+    assert margin is not None
+    if judged.scale.is_ratio or judged.prediction.value.startswith("log_"):
+        return f"{100 * margin:.3g} %"
+    return judged.scale.format_difference(margin, "")
+
+
+def count_verdicts(verdicts: Sequence[str]) -> str:
+    """Format the number of each verdict, as in: 2 supported, 1 inconclusive."""
+    counts = [(verdicts.count(name), SUM_LABELS.get(name, name)) for name in VERDICTS]
+    return ", ".join(f"{count} {label}" for count, label in counts if count)
 
 
 def describe_look(study: Study, budget: str, results: Results) -> str:
@@ -251,7 +268,8 @@ def describe_look(study: Study, budget: str, results: Results) -> str:
     judged = judge_predictions(study, budget, results)
     n = max(len(values) for values in results.values())
     look = looks.index(n) + 1
-    return f"look {look} of up to {len(looks)}, {n} seeds per arm: {count_verdicts(judged)}"
+    verdicts = count_verdicts([each.verdict for each in judged])
+    return f"look {look} of up to {len(looks)}, {n} seeds per arm: {verdicts}"
 
 
 def find_failed_arms(study: Study, results: Results) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import gan_lab
 from tests.helpers.browser import find_paper_faults, find_violations, needs_chromium, started
@@ -46,7 +48,7 @@ def test_site_has_no_accessibility_violation(site: Path) -> None:
     schemes: tuple[Any, ...] = ("light", "dark")
     with contextmanager(started)() as browser:
         page = browser.new_page()
-        for name in ("index", "studies/optimum", "configuration"):
+        for name in ("index", "studies/optimum", "studies/requested_digit", "configuration"):
             page.goto((site / f"{name}.html").as_uri())
             for scheme in schemes:
                 page.emulate_media(color_scheme=scheme)
@@ -165,6 +167,17 @@ def test_citation_has_version_of_package() -> None:
     )
 
 
+def test_citation_and_changelog_agree_on_release() -> None:
+    """Until a version has a section in the changelog, both call it a development version."""
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    changelog = " ".join((REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").split())
+    (date,) = re.findall(r"^date-released: (\S+)$", citation, flags=re.MULTILINE)
+    is_released = f"## [{gan_lab.__version__}] - {date}" in changelog
+    named = f"{gan_lab.__version__} is the development version of {date}" in changelog
+    assert named == (not is_released)
+    assert ("development version" in citation) == (not is_released)
+
+
 def test_prose_check_passes() -> None:
     """No checked file has an expression of scripts/check_prose.py."""
     check = runpy.run_path(str(REPOSITORY / "scripts" / "check_prose.py"))
@@ -208,6 +221,35 @@ def test_prose_check_finds_words_in_prose_only(tmp_path: Path) -> None:
     assert [words for _, words, _ in check["find_words"](script)] == ["somebody"]
 
 
+def test_prose_check_reads_studies_except_for_frozen_text(tmp_path: Path) -> None:
+    """Claim and prediction are hashed; titles, conclusions and notebooks can be reworded."""
+    check = runpy.run_path(str(REPOSITORY / "scripts" / "check_prose.py"))
+    study = tmp_path / "studies" / "a.yaml"
+    study.parent.mkdir()
+    study.write_text(
+        "title: Drawn anew\nclaim: told\nprediction: >-\n  it is told\nknown_before: >-\n  x\n  beside it\n",
+        encoding="utf-8",
+    )
+    assert sorted(check["find_words"](study)) == [
+        (1, "Drawn anew", "newly initialized, from scratch"),
+        (1, "anew", "newly initialized, resampled, again"),
+        (7, "beside", "next to, in addition to"),
+    ]
+    conclusion = tmp_path / "full.conclusion.json"
+    conclusion.write_text('{"verdict": "told", "text": "It is beside it."}', encoding="utf-8")
+    assert [words for _, words, _ in check["find_words"](conclusion)] == ["beside"]
+    notebook = tmp_path / "a.ipynb"
+    cells = [
+        {"cell_type": "markdown", "source": ["It is\n", "told."]},
+        {"cell_type": "code", "source": ["told = 1  # anew"]},
+    ]
+    notebook.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    assert [each[:2] for each in check["find_words"](notebook)] == [(1, "told"), (2, "anew")]
+    makefile = tmp_path / "Makefile"
+    makefile.write_text("told:  ## drawn anew\n", encoding="utf-8")
+    assert {words for _, words, _ in check["find_words"](makefile)} == {"anew", "drawn anew"}
+
+
 def test_prose_check_accepts_stored_strings_only_as_a_whole(tmp_path: Path) -> None:
     """Keys of saved results keep their spelling, but the same word in a message is found."""
     check = runpy.run_path(str(REPOSITORY / "scripts" / "check_prose.py"))
@@ -215,6 +257,32 @@ def test_prose_check_accepts_stored_strings_only_as_a_whole(tmp_path: Path) -> N
     lines = ['value = protocol["floor"]', 'name = f"neighbours.png"', 'text = "the floor is 1"']
     code.write_text("\n".join(lines), encoding="utf-8")
     assert [(number, words) for number, words, _ in check["find_words"](code)] == [(3, "floor")]
+
+
+@needs_chromium
+def test_demo_without_runs_is_a_shipped_generator(tmp_path: Path) -> None:
+    """A site that was built without a training has a demo too, which draws the model's images."""
+    configuration = runpy.run_path(str(REPOSITORY / "docs" / "conf.py"))
+    add_demo = configuration["add_demo"]
+    add_demo.__globals__["EXTRA"] = tmp_path / "none"
+    source = [configuration["DEMO"]]
+    add_demo(None, "demo", source)
+    shown = configuration["render_zoo_demo"](tmp_path / "demo")
+    assert f'data-run="{shown.stem}"' in source[0]
+    generator = gan_lab.load_generator("zoo:digits")
+    with contextmanager(started)() as browser:
+        page = browser.new_page()
+        page.goto(shown.as_uri())
+        for label in ("0", "7"):
+            page.select_option("#label", label)
+            pixels = page.eval_on_selector(
+                "#gan",
+                "gan => [...gan.getContext('2d').getImageData(0, 0, gan.width, gan.height).data]",
+            )
+            expected = (generator(1, label=int(label), seed=0)[0, 0] + 1) * 127.5
+            drawn = torch.tensor(pixels[::4], dtype=torch.float32).reshape(expected.shape)
+            assert float((drawn - expected).abs().max()) <= 2
+        assert find_violations(page, "body") == []
 
 
 @needs_chromium

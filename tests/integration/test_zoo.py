@@ -55,6 +55,31 @@ def test_zoo_model_is_an_unchanged_export(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_zoo_card_has_metadata_that_the_hub_reads(name: str) -> None:
+    """The hub's own library finds the task and every score of the model, and no license."""
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    model = MODELS[name]
+    card = huggingface_hub.ModelCard.load(model.path / "README.md")
+    task = "image-to-image" if model.translates else "unconditional-image-generation"
+    assert card.data.pipeline_tag == task
+    assert card.data.get("license") is None
+    scores = {
+        score: entry
+        for score, entry in model.config["scores"].items()
+        if entry["higher_is_better"] is not None
+    }
+    found = {each.metric_type: each for each in card.data.eval_results}
+    assert found.keys() == scores.keys()
+    for score, result in found.items():
+        assert result.metric_value == pytest.approx(scores[score]["value"], rel=1e-3)
+        assert result.task_type == task
+        assert result.dataset_name == scores[score]["protocol"]["data"]
+        assert result.dataset_split == "test"
+    # only names of repositories on the hub are links there
+    assert all("/" in each for each in card.data.datasets or ())
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_zoo_scores_are_those_of_the_card(name: str, data_root: Path) -> None:
     """The headline score of the weights, as by ``gan-lab evaluate``, is the recorded one."""
     model = MODELS[name]

@@ -178,6 +178,29 @@ def test_four_verdicts(
     assert text.startswith("no effect larger than 0.5" if expected == NO_EFFECT else expected)
     page = study_page.render_page(study, study_page.RecordedResults("full", results, None, []))
     assert text in page
+    assert f"**{verdict.format_combined_verdict([judged])}**" in page
+    assert "larger than X" not in page
+
+
+def test_margin_of_distances_is_a_percentage() -> None:
+    """A margin of 0.1 in the logarithm of a distance is the 10 percent of the prediction."""
+    study = make_study(predict("fd_digits", margin=0.1), looks=(5,))
+    results = make_results("fd_digits", [5.0, 5.01, 4.99, 5.0, 5.02], [5.01, 4.99, 5.0, 5.02, 5.03])
+    judged = verdict.judge_predictions(study, "full", results)
+    assert verdict.format_combined_verdict(judged) == "no effect larger than 10 %"
+
+
+def test_page_shows_no_interval_of_discrete_values() -> None:
+    """An interval of Student's t for counts of eight modes may reach beyond eight."""
+    study = make_study(predict("modes_covered"), looks=(5,))
+    results = make_results("modes_covered", [8, 8, 6, 8, 8], [0] * 5)
+    page = study_page.render_page(study, study_page.RecordedResults("full", results, None, []))
+    (row,) = [line for line in page.splitlines() if line.startswith("| `modes_covered`: ")]
+    assert row.split(" | ")[2] == "+7.6"
+    assert "tested by permutation" in page
+    continuous = make_results("modes_covered", [7.9, 7.7, 6.1, 8.0, 7.8], [0.1, 0.2, 0.3, 0.5, 0.4])
+    page = study_page.render_page(study, study_page.RecordedResults("full", continuous, None, []))
+    assert "tested by permutation" not in page
 
 
 def test_equivalence_equals_two_one_sided_tests() -> None:
