@@ -3,7 +3,8 @@
 Each command runs in a new process, as a user starts it, and the median of the rounds is printed
 (``make bench-start``). CPU seconds hardly depend on other programs, wall-clock times do. Programs
 that a command starts count if they have ended. The commands read the runs of a tiny training, which
-the benchmark trains first, and 100 copies of one for the list and the index. ``--out`` writes the results as JSON.
+the benchmark trains first, and 100 copies of one for the list and the index. ``--out`` writes the
+results as JSON.
 """
 
 from __future__ import annotations

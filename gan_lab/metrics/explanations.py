@@ -1,8 +1,8 @@
 """Find the explanation of a score or of a training curve by its name.
 
 The explanations of scores are in the modules of the metrics. They are read from the source, because
-lists and comparisons of runs would otherwise import torch and Lightning for a few texts, and a report
-of someone else's run would run code that its config names.
+lists and comparisons of runs would otherwise import torch and Lightning for a few texts, and a
+report of someone else's run would run code that its config names.
 """
 
 from __future__ import annotations

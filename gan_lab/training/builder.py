@@ -365,7 +365,7 @@ def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) 
 
 
 def explain_budget(config: Config, family: Family, data: GANDataModule) -> list[str]:
-    """Say how often each training image is seen, and warn of a data set that is easy to memorize."""
+    """Say how often each training image is seen, and warn of a data set easy to memorize."""
     count = len(data.train)
     if data.spec.content == "points" or not count:
         return []

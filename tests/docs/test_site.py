@@ -227,7 +227,8 @@ def test_prose_check_reads_studies_except_for_frozen_text(tmp_path: Path) -> Non
     study = tmp_path / "studies" / "a.yaml"
     study.parent.mkdir()
     study.write_text(
-        "title: Drawn anew\nclaim: told\nprediction: >-\n  it is told\nknown_before: >-\n  x\n  beside it\n",
+        "title: Drawn anew\nclaim: told\nprediction: >-\n  it is told\n"
+        "known_before: >-\n  x\n  beside it\n",
         encoding="utf-8",
     )
     assert sorted(check["find_words"](study)) == [

@@ -501,12 +501,19 @@ def test_legend_of_many_scores_is_not_cut(opened: Open) -> None:
     """An svg cuts what lies outside its view box; a label there is in the text, but not seen."""
     page = opened("sensitivity", viewport={"width": 390, "height": 844})
     cut = page.evaluate(
-        """(names) => [...document.querySelectorAll("#responses figure")].flatMap((figure) => names.filter((name) => {
-          const found = [...figure.querySelectorAll("*")].filter((e) => e.textContent.trim() === name).pop();
-          if (!found) return true;
-          const inner = found.getBoundingClientRect(), outer = (found.closest("svg") ?? figure).getBoundingClientRect();
-          return inner.bottom > outer.bottom || inner.right > outer.right || inner.top < outer.top;
-        }))""",
+        """(names) => {
+          const isCut = (figure, name) => {
+            const labels = [...figure.querySelectorAll("*")];
+            const found = labels.filter((e) => e.textContent.trim() === name).pop();
+            if (!found) return true;
+            const inner = found.getBoundingClientRect();
+            const outer = (found.closest("svg") ?? figure).getBoundingClientRect();
+            const isOutside = inner.bottom > outer.bottom || inner.right > outer.right;
+            return isOutside || inner.top < outer.top;
+          };
+          const figures = [...document.querySelectorAll("#responses figure")];
+          return figures.flatMap((figure) => names.filter((name) => isCut(figure, name)));
+        }""",
         [f"{measure}_lite0" for measure in SENSITIVE_MEASURES],
     )
     assert cut == []

@@ -44,7 +44,9 @@ raise RuntimeError("a report must not run code that the config of a run names")
 
 class Own(Metric):
     explanations = {
-        "own_*": Explanation("Own score", "Share of own images", higher_is_better=True, typical_range="0 to 1"),
+        "own_*": Explanation(
+            "Own score", "Share of own images", higher_is_better=True, typical_range="0 to 1"
+        ),
     }
 """
 

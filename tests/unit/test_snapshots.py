@@ -100,7 +100,7 @@ def test_imported_generator_makes_the_same_images(snapshot: Path, tmp_path: Path
 
 @torch.no_grad()
 def test_snapshot_of_stylegan3_repository_makes_the_same_images(tmp_path: Path) -> None:
-    """Of its configuration stylegan2, with more attributes; layers in half precision are float32."""
+    """Of its configuration stylegan2, with more attributes; half-precision layers are float32."""
     G, D = build_networks()
     described = {"G": describe_network(G), "D": describe_network(D), "G_ema": describe_network(G)}
     for network in described.values():

@@ -1,8 +1,8 @@
 """Scores of a training that starts with the weights of another one.
 
 The arguments of an arm include ``source=<experiment>`` and ``source_images=<number>``: the first
-training, which has the image size, and the overrides of ``model`` and ``metrics``, of the second. Without ``source`` the
-second starts from scratch.
+training, which has the image size, and the overrides of ``model`` and ``metrics``, of the second.
+Without ``source`` the second starts from scratch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ def measure(arm: Arm) -> Values:
     source, arguments = arm.split_arguments(*ARGUMENTS)
     if "source" in source:
         size = loading.load(arguments[0], arguments[1:]).config.data.size
-        first = [arm.text("source"), *(each for each in arguments if each.startswith(("model.", "metrics.")))]
+        first = [
+            arm.text("source"),
+            *(each for each in arguments if each.startswith(("model.", "metrics."))),
+        ]
         images = arm.text("source_images")
         first += [f"data.size={size}", f"run.images={images}"]
         first += [f"run.evaluate_every_images={images}"]
