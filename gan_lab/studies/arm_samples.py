@@ -73,7 +73,8 @@ def _draw_samples(run: Path) -> Image.Image | None:
         grid = last.convert("RGB")
     record = read_record(path) or {}
     # fewer than eight where the split has fewer images
-    rows = math.ceil(record["count"] / record["columns"]) if "count" in record else 8
+    tiles = record["count"] * len(record["sets"]) if "count" in record else 0
+    rows = math.ceil(tiles / record["columns"]) if tiles else 8
     return grid.crop((0, 0, grid.width, round(grid.height * min(1, GRID_ROWS / rows))))
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from gan_lab.studies import (
 )
 from gan_lab.studies.arm_samples import COLUMNS, GAP, PLOT_SIDE, POINTS, write_samples
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.provenance import save_png
 
 
 def write_checkpoint(path: Path, kind: str, shape: tuple[int, int, int], seed: int) -> None:
@@ -83,14 +85,25 @@ def test_each_arm_with_own_images_has_its_samples(tmp_path: Path) -> None:
     assert places["a"] < places["points"] < places["b"]
 
 
-def test_image_to_image_models_have_the_first_rows_of_their_last_grid(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        # eight rows of two inputs with three images each, as a training on pairs records them
+        {"count": 16, "columns": 6, "sets": ["real", "generated", "real"]},
+    ],
+    ids=["unknown", "recorded"],
+)
+def test_image_to_image_models_have_the_first_rows_of_their_last_grid(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     samples = tmp_path / "run" / "samples"
     samples.mkdir(parents=True)
     (tmp_path / "run" / "config.yaml").write_text("model: {}\n")
     for name in ("000.png", "640.png"):
         grid = rng.integers(0, 256, (80, 90), dtype=np.uint8)
-        Image.fromarray(grid).save(samples / name)
+        save_png(Image.fromarray(grid), samples / name, record)
     picture = tmp_path / "full.samples.png"
     assert write_samples({"pix2pix": {"runs": ["run"]}}, tmp_path, picture) == ["pix2pix"]
     with Image.open(picture) as image:
