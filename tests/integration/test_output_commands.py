@@ -78,7 +78,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "project", project_briefly)
     monkeypatch.setattr(live, "describe_run", lambda *_, **__: (None, ""))
     film = "gan_lab.inference.sampling.TrainedGenerator.film"
-    monkeypatch.setattr(film, lambda self, n, **_: iter([self(n), self(n, seed=1)]))
+    monkeypatch.setattr(film, lambda self, n, *_, **__: iter([self(n), self(n, seed=1)]))
 
 
 def call(

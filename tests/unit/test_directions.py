@@ -388,7 +388,7 @@ def test_directions_command_serves_sample_and_export(
 def test_arguments_out_of_range_are_refused(plain: Path, tmp_path: Path, data_root: Path) -> None:
     with pytest.raises(UserError, match="Out of range: count=0, n=200"):
         find_directions(plain, 0, n=200)
-    with pytest.raises(UserError, match=r"Unknown labels: x\. Use auto, digits, none"):
+    with pytest.raises(UserError, match=r"Unknown labels: x\. Use auto, digits, classifier, none"):
         find_directions(plain, labels="x")
     with pytest.raises(UserError, match="The latents have codes"):
         find_directions(run_folder("infogan", tmp_path, data_root))

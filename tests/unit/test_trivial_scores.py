@@ -190,7 +190,12 @@ def test_report_shows_trivial_scores_as_columns_and_comparison_omits_them() -> N
         "fd_digits_of_mean_image": Score(131.0),
     }
     run: Any = SimpleNamespace(
-        scores=scores, scores_of=lambda weights: scores, headline="fd_digits", path=Path("a")
+        scores=scores,
+        scores_of=lambda weights: scores,
+        headline="fd_digits",
+        path=Path("a"),
+        values={},
+        higher_is_better={"fd_digits": False},
     )
     (row,) = build_rows(run)
     assert (row.name, row.reals, row.replay, row.mean_image) == ("fd_digits", "0.5", "0.75", "131")

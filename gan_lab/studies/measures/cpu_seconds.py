@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 
 from gan_lab.studies.measures import Arm, Values
 from gan_lab.studies.measures.scores import collect_scores
@@ -21,5 +21,5 @@ def measure(arm: Arm) -> Values:
 
 def _read_cpu_seconds() -> float:
     """Return the CPU seconds of all child processes that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    times = os.times()
+    return times.children_user + times.children_system
