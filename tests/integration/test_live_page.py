@@ -1036,6 +1036,8 @@ def test_page_of_training_reloads_itself_and_keeps_its_controls(
     for _ in range(2):
         with tab.expect_navigation():
             tab.clock.fast_forward(300_000)
+        # on a slow machine the page would otherwise be left before it has read its state
+        answered(tab)
     assert "No update since" in tab.locator("#about-updates").inner_text()
 
     # the page of a run that nobody trains does not reload
