@@ -18,8 +18,19 @@ from gan_lab.networks import graph
 from gan_lab.report import live, run_page
 from gan_lab.training import builder
 
-NAMES = ("gan", "dcgan", "cgan", "acgan", "sgan", "infogan", "wgan_gp", "vaegan", "sngan", "r3gan",
-         "stylegan2")  # fmt: skip
+NAMES = (
+    "gan",
+    "dcgan",
+    "cgan",
+    "acgan",
+    "sgan",
+    "infogan",
+    "wgan_gp",
+    "vaegan",
+    "sngan",
+    "r3gan",
+    "stylegan2",
+)
 IMAGES = 25
 TIMING_SCRIPT = """([network, inputs]) => {
   const opened = engine.open(network), times = [];

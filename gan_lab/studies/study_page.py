@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_lab import studies
-from gan_lab.report.statistics import compare_with_bound, is_discrete
+from gan_lab.report.statistics import compare_with_bound
 from gan_lab.studies import BUDGETS, Study, measurement_record, measures, verdict
 from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import (
@@ -381,7 +381,7 @@ def _format_prediction(judged: JudgedPrediction) -> list[str]:
     sign = 1 if judged.prediction.relation == "above" else -1
     low, high = sorted((sign * effect.low, sign * effect.high))
     difference = sign * effect.difference + 0.0
-    if judged.test is not None and any(map(is_discrete, judged.test.samples)):
+    if judged.is_discrete:
         # An interval of Student's t belongs to no permutation test, and could exceed a count.
         shown = f"{scale.effect} {scale.format_difference(difference)}".lstrip()
     else:
@@ -469,9 +469,7 @@ def _describe_tests(study: Study, budget: str, judged: list[JudgedPrediction]) -
     discrete = [
         f"`{each.prediction.value}` ({each.prediction.arm})"
         for each in judged
-        if each.test is not None
-        and math.isfinite(each.test.effect.p)
-        and any(map(is_discrete, each.test.samples))
+        if each.is_discrete and each.effect is not None and math.isfinite(each.effect.p)
     ]
     if discrete:
         sentences.append(

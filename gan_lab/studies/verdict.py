@@ -98,6 +98,11 @@ class JudgedPrediction:
         """
         return None if self.test is None else self.test.effect
 
+    @property
+    def is_discrete(self) -> bool:
+        """True if the test is one of discrete values, which has no interval."""
+        return self.test is not None and any(map(is_discrete, self.test.samples))
+
     @cached_property
     def detectable_difference(self) -> float:
         """The distance from ``by`` that is detected with ``POWER`` or more.
@@ -234,7 +239,7 @@ def combine_verdicts(judged: Sequence[JudgedPrediction]) -> str:
 
 def format_verdict(judged: JudgedPrediction) -> str:
     """Format the verdict of a prediction with its margin and its note."""
-    verdict = format_combined_verdict([judged]) if judged.verdict == NO_EFFECT else judged.verdict
+    verdict = format_combined_verdict([judged])
     return f"{verdict}: {judged.note}" if judged.note else verdict
 
 
