@@ -107,6 +107,7 @@ KINDS: tuple[tuple[str, Scale], ...] = (
     ),
     (r"modes_covered", RING),
     (r"fid|fd|fd_.*|.*lpips.*|nearest_ratio_.*|cycle_error|mean_distance|hidden", LOGARITHM),
+    (r"cpu_seconds", LOGARITHM),
     (r"sharpness|colou?rfulness|raw|ema", LOGARITHM),
     (r".*accuracy.*|cas|cas_of_reals|precision_.*|recall_.*|coverage_.*|near_copies_.*", LOGIT),
     (r"precision|recall|coverage|leaks.*|high_quality|at_bound|trained|untrained|pixels", LOGIT),
