@@ -14,7 +14,7 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs zoo explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-start bench-growth bench-book bench-sequential gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs zoo explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-quality bench-start bench-growth bench-book bench-sequential gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -198,6 +198,9 @@ bench-page: $(READY_DEV)  ## time per image of the generator in the report page,
 
 bench-live: $(READY)  ## overhead of grids and pages during training, in CPU seconds
 	@exec $(VENV)/bin/python -m benchmarks.live_page $(ARGS)
+
+bench-quality: $(READY)  ## [ARGS="cgan dcgan --budgets 30,60"]: scores of digits after equal CPU seconds, of each family and of a tutorial loop
+	@exec $(VENV)/bin/python -m benchmarks.quality $(ARGS)
 
 bench-start: $(READY)  ## CPU seconds of each command, and of a training until its first iteration
 	@exec $(VENV)/bin/python -m benchmarks.startup $(ARGS)

@@ -81,8 +81,10 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def measure_loop(built: builder.Experiment, batches: Batches) -> float:
-    """Measure a hand-written loop, with labels if the generator has classes, in seconds."""
+def make_step(
+    built: builder.Experiment, batches: Batches
+) -> tuple[torch.nn.Module, Callable[[], None]]:
+    """Return a new generator and a hand-written step, with labels if the generator has classes."""
     family, device = built.family, get_default_device()
     recipe = family.generator.recipe["arguments"]
     from gan_lab import networks
@@ -108,7 +110,7 @@ def measure_loop(built: builder.Experiment, batches: Batches) -> float:
         loss_g.backward()
         optimizer_g.step()
 
-    return time_steps(step)
+    return G, step
 
 
 def measure_plain_loop(built: builder.Experiment) -> float:
@@ -126,25 +128,26 @@ def measure_plain_loop(built: builder.Experiment) -> float:
                 if len(rows) == size:
                     yield images[rows], labels[rows]
 
-    return measure_loop(built, batches())
+    return time_steps(make_step(built, batches())[1])
 
 
 def measure_tutorial_loop(built: builder.Experiment) -> float:
+    return time_steps(make_step(built, list_tutorial_batches(built, workers=2))[1])
+
+
+def list_tutorial_batches(built: builder.Experiment, workers: int) -> Batches:
+    """Return endless batches of a DataLoader that transforms PIL images one by one."""
     data = built.data.train.__getitems__(range(len(built.data.train)))
     loader = DataLoader(
         TutorialDataset(data.images, data.labels),
         built.config.data.batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=2,
-        persistent_workers=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )
-
-    def batches() -> Batches:
-        while True:
-            yield from loader
-
-    return measure_loop(built, batches())
+    while True:
+        yield from loader
 
 
 class Clock(Callback):
@@ -157,9 +160,13 @@ class Clock(Callback):
         self.ends.append(time.perf_counter())
 
 
-def build(name: str, overrides: list[str], folder: Path, clock: Clock) -> builder.Experiment:
+def build(
+    name: str, overrides: list[str], folder: Path, clock: Callback, images: int | None = None
+) -> builder.Experiment:
+    """Build a training without evaluations and grids, by default of the measured iterations."""
     loaded = loading.load(name, overrides)
-    images = loaded.config.data.batch_size * (WARMUP_ITERATIONS + MEASURED_ITERATIONS)
+    if images is None:
+        images = loaded.config.data.batch_size * (WARMUP_ITERATIONS + MEASURED_ITERATIONS)
     never = {"run.evaluate_every_images": 10**9, "log.grid_every_images": 10**9}
     config = with_values(loaded.config, {"run.images": images, **never})
     (folder / "checkpoints").mkdir(parents=True)

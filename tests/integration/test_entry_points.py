@@ -34,6 +34,7 @@ from benchmarks import (
     live_page,
     page,
     processes,
+    quality,
     sequential,
     startup,
     throughput,
@@ -69,6 +70,7 @@ BENCHMARKS = {
     "live_page": live_page,
     "page": page,
     "processes": processes,
+    "quality": quality,
     "sequential": sequential,
     "startup": startup,
     "throughput": throughput,
@@ -218,6 +220,53 @@ def test_bench_live_prints_its_ratio(
     # before the first and after the last iteration
     assert pair["without"]["grids"] == 2
     assert pair["without"]["pages"] == 0
+
+
+def test_bench_quality_scores_at_each_budget(
+    tmp_path: Path,
+    data_root: Path,
+    sample: object,
+    monkeypatch: pytest.MonkeyPatch,
+    run_main: Callable[..., tuple[str, int]],
+) -> None:
+    monkeypatch.setattr(quality, "CONTEXT", CONTEXT)
+    out = tmp_path / "out.json"
+    overrides = [word for word in small("gan", tmp_path, data_root) if "=" in word]
+    arguments = ["gan", "script: gan", "--budgets", "0.1,0.3", "--out", str(out), *overrides]
+    output, code = run_main(quality, *arguments)
+    assert code == 0
+    number = r"[\d.e+]+"
+    for label in ("`gan`", "tutorial loop, networks of `gan`"):
+        assert re.search(rf"^\| {label} \| {number} \| {number} \| [\d,]+ \|$", output, re.M), (
+            output
+        )
+    found = json.loads(out.read_text())
+    for row in ("gan", "script: gan"):
+        first, second = found[row]["0"].values()
+        assert 0 < first["images"] < second["images"]
+        assert first["fd_digits"] != second["fd_digits"]
+    # what the file has is not trained again
+    monkeypatch.setattr(quality, "measure", lambda *_: pytest.fail("trained again"))
+    assert run_main(quality, *arguments)[0] == output[output.index("| `fd_digits`") :]
+
+
+def test_budget_of_bench_quality_excludes_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def score() -> dict[str, float]:
+        nonlocal now
+        now += 1000
+        return {"fd_digits": now}
+
+    monkeypatch.setattr(quality.time, "process_time", lambda: now)
+    clock = quality.BudgetClock([2, 4], score)
+    steps = 0
+    ended = False
+    while not ended:
+        now += 0.5
+        steps += 1
+        ended = clock.tick(steps)
+    assert {budget: found["images"] for budget, found in clock.scores.items()} == {"2": 4, "4": 8}
 
 
 def test_bench_start_prints_cpu_seconds_of_a_command(
@@ -441,6 +490,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "bench-processes": {"ARGS": "dcgan --rounds 3 data.source=sample"},
     "bench-page": {"ARGS": "gan dcgan"},
     "bench-live": {"ARGS": "cgan --rounds 2 run.images=64000"},
+    "bench-quality": {"ARGS": "cgan 'script: cgan' --budgets 10,20 --seeds 2"},
     "bench-start": {"ARGS": "--rounds 1 --only help"},
     "bench-growth": {"ARGS": "--numbers 1000 10000"},
     "bench-book": {"ARGS": "optimum --workers 1"},
@@ -573,6 +623,7 @@ FIRST_CALLS = {
     "live_page": "measure_pair",
     "page": "shutil.which",
     "processes": "measure_speed",
+    "quality": "measure",
     "sequential": "collect_results",
     "startup": "list_commands",
     "throughput": "build",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
 from gan_lab.utils.provenance import read_record
-from tests.helpers.browser import needs_chromium, started
+from tests.helpers.browser import find_violations, needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
 from tests.helpers.folders import run_folder
 from tests.helpers.reports import written_run
@@ -1048,6 +1050,28 @@ def test_page_of_training_reloads_itself_and_keeps_its_controls(
     assert tab.locator("#training").count() == 0
     context.close()
     assert faults == []
+
+
+@needs_chromium
+@pytest.mark.parametrize("kind", ["training", "stylegan2", "vaegan", "pix2pix"])
+def test_page_with_networks_has_no_accessibility_violation(
+    kind: str, folders: dict[str, Path], stylegan2: Path, tmp_path: Path, browser: Any
+) -> None:
+    """axe-core finds nothing: a page that reloads itself, and each kind of controls."""
+    origin = {"training": folders["cgan"], "stylegan2": stylegan2}.get(kind) or folders[kind]
+    folder = shutil.copytree(origin, tmp_path / "run")
+    with trained_elsewhere(folder) if kind == "training" else nullcontext():
+        page_path = report.write([folder])
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(page_path.as_uri())
+    answered(tab)
+    assert tab.locator("#training").count() == (kind == "training")
+    for width, scheme in itertools.product((1280, 390), ("light", "dark")):
+        tab.set_viewport_size({"width": width, "height": 800})
+        tab.emulate_media(color_scheme=scheme)
+        assert (width, scheme, find_violations(tab)) == (width, scheme, [])
+    context.close()
 
 
 @needs_chromium
