@@ -66,13 +66,13 @@ class Scalar(str):
         return str(self), self.plain
 
 
-def read_file(path: Path, is_generated: bool = False) -> Any:
+def read_file(path: Path, is_own: bool = False) -> Any:
     """Read a YAML file as nested dicts and lists of ``Scalar``; an empty file is an empty dict.
 
     Args:
         path: The file.
-        is_generated: Whether ``write`` wrote the file, so that the parser of libyaml, which is
-            faster, reads it as the parser for files of users does.
+        is_own: Whether ``write`` wrote the file, or the lab ships it: the parser of libyaml, which
+            is faster, reads these files as the parser for files of users does.
 
     Raises:
         UserError: The file is not valid YAML in UTF-8.
@@ -81,12 +81,8 @@ def read_file(path: Path, is_generated: bool = False) -> Any:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text. Save it as UTF-8") from None
-    if is_generated and FAST_LOADER and "&" not in text:
-        # after an error, the other parser explains it
-        with suppress(yaml.YAMLError, ValueError, RecursionError):
-            return _convert_root(yaml.compose(text, Loader=FAST_LOADER))
     try:
-        return read(text)
+        return _copy(_read(text, is_own))
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -102,7 +98,11 @@ def read(text: str) -> Any:
 
 # a command reads a study or an experiment for its list, again for its content, and for others
 @lru_cache(MAX_CACHED_TEXTS)
-def _read(text: str) -> Any:
+def _read(text: str, is_own: bool = False) -> Any:
+    if is_own and FAST_LOADER and "&" not in text:
+        # after an error, the other parser explains it
+        with suppress(yaml.YAMLError, ValueError, RecursionError):
+            return _convert_root(yaml.compose(text, Loader=FAST_LOADER))
     with _explain_yaml_errors():
         _check_anchors(text)
         return _convert_root(yaml.compose(text, Loader=yaml.BaseLoader))

@@ -562,7 +562,7 @@ def _read_values(folder: Path) -> dict[str, Any]:
         problem = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
         raise UserError(f"{folder} is not a run folder: {problem}. {suggest_runs(folder)}")
     try:
-        tree = plain_yaml.read_file(path, is_generated=True)
+        tree = plain_yaml.read_file(path, is_own=True)
     except UserError as error:
         raise UserError(f"{path} is damaged: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(tree, dict):

@@ -12,7 +12,7 @@ import json
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gan_lab.config import extensions, groups, plain_yaml
 from gan_lab.config.values import convert, split_arguments
@@ -197,11 +197,15 @@ def load(name: str) -> Study:
         known = [each.stem for each in groups.list_yaml_files(find_folder())]
         raise UserError(extensions.explain_unknown_name("study", name, known))
     try:
-        study: Study = convert(Study, plain_yaml.read_file(path) | {"name": path.stem})
+        study: Study = convert(Study, _read(path) | {"name": path.stem})
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     _validate(study, path)
     return study
+
+
+def _read(path: Path) -> Any:
+    return plain_yaml.read_file(path, is_own=path.parent == find_folder())
 
 
 def _validate(study: Study, path: Path) -> None:
@@ -242,7 +246,7 @@ def _validate(study: Study, path: Path) -> None:
         successor = path.parent / f"{study.superseded_by}.yaml"
         if not successor.is_file():
             raise UserError(f"{path}: superseded_by: there is no {successor}. Name a study")
-        if plain_yaml.read_file(successor).get("superseded_by"):
+        if _read(successor).get("superseded_by"):
             raise UserError(
                 f"{path}: superseded_by: {study.superseded_by} is superseded itself. Name the "
                 "newest study"

@@ -257,6 +257,8 @@ POSTPONED: dict[str, Answers] = {
         "_PLOT_OUT_TYPE": lambda module: object,
         "plot_single_or_multi_val": partial(_call_later, name="plot_single_or_multi_val"),
     },
+    # SciPy imports all of NumPy with ``*``, and this compiler of Fortran programs with it
+    "numpy.f2py": {},
     "torch._dynamo": {
         "OptimizedModule": _make_placeholder,
         "disable": _disable_later,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gan_lab.config.plain_yaml import Scalar, read, resolve
+from gan_lab.config import plain_yaml
+from gan_lab.config.plain_yaml import Scalar, read, read_file, resolve
+from gan_lab.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -48,3 +51,33 @@ def test_read_says_what_to_do(text: str, message: str) -> None:
     """The messages of the parser only name what it found."""
     with pytest.raises(ValueError, match=message):
         read(text)
+
+
+SHIPPED = sorted(
+    path
+    for folder in ("configs", "studies", "sweeps")
+    for path in (Path(__file__).parents[2] / folder).rglob("*.yaml")
+)
+
+
+@pytest.mark.skipif(plain_yaml.FAST_LOADER is None, reason="PyYAML was built without libyaml")
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_libyaml_reads_shipped_files_as_users_files_are_read(path: Path) -> None:
+    """The same keys, and each scalar with the same text and the same quotation marks."""
+
+    def list_scalars(tree: Any) -> list[tuple[str, bool]]:
+        if isinstance(tree, dict):
+            return [x for pair in tree.items() for part in pair for x in list_scalars(part)]
+        if isinstance(tree, list):
+            return [x for item in tree for x in list_scalars(item)]
+        return [(str(tree), getattr(tree, "plain", True))]
+
+    assert list_scalars(read_file(path, is_own=True)) == list_scalars(read_file(path))
+
+
+def test_own_file_with_an_error_is_explained_as_a_users_file(tmp_path: Path) -> None:
+    """libyaml has other messages, without what to do."""
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1\n---\nb: 1")
+    with pytest.raises(UserError, match="Remove the line ---"):
+        read_file(path, is_own=True)
