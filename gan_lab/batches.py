@@ -26,7 +26,7 @@ MAX_OVERSHOOT = 0.02
 FIRST_CHECKED_BATCHES = 16
 CHECK_INTERVAL_BATCHES = 64
 PixelRange = tuple[float, float]
-RANGES: tuple[PixelRange, ...] = ((0.0, 1.0), (-1.0, 1.0))
+PIXEL_RANGES: tuple[PixelRange, ...] = ((0.0, 1.0), (-1.0, 1.0))
 
 
 @dataclass
@@ -154,7 +154,7 @@ class BatchReader:
             return self._scale(images, self.pixel_range)
         low, high = (float(bound) for bound in images.aminmax())
         known = self.pixel_range or next(
-            (bounds for bounds in RANGES if _is_within(low, high, bounds)), None
+            (bounds for bounds in PIXEL_RANGES if _is_within(low, high, bounds)), None
         )
         if known is None or not _is_within(low, high, known):
             expected = (

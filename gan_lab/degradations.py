@@ -22,7 +22,7 @@ from gan_lab.images import DegradationKind, ImageSpec, to_gray
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
-PURPOSE = "degradation"
+STREAM_PURPOSE = "degradation"
 # the sides of a random box differ by up to this factor
 MAX_ASPECT_RATIO = 2.0
 # an irregular hole is the highest part of a smooth random surface with this many knots per side
@@ -137,7 +137,7 @@ class Degradation:
         """
         streams: list[Stream] = []
         if self.is_random:
-            streams = [Stream(0, PURPOSE, hash_pixels(image)) for image in pixels]
+            streams = [Stream(0, STREAM_PURPOSE, hash_pixels(image)) for image in pixels]
         return self.degrade(images, streams)
 
     @property

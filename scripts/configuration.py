@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab.config import groups, loading
-from gan_lab.config.schema import BOUNDS, Config
+from gan_lab.config.schema import BOUND_CHECKS, Config
 from gan_lab.config.values import describe, list_kinds
 from gan_lab.metrics.explanations import Explanation, list_explanations
 
@@ -80,7 +80,7 @@ def read_own_comments(schema: type) -> dict[str, str]:
 
 def describe_values(schema: type, item: Field[Any]) -> str:
     """Return type and range of a key, as the error about an invalid value describes them."""
-    bounds = [f"{BOUNDS[name][0]} {bound:g}" for name, bound in item.metadata.items()]
+    bounds = [f"{BOUND_CHECKS[name][0]} {bound:g}" for name, bound in item.metadata.items()]
     kind = describe(list_kinds(schema)[item.name])
     return ", ".join([kind or "text", *bounds])
 

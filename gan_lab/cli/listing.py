@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gan_lab.runs.run_list import ListedRun
 
 app = typer.Typer()
-STYLES = {"training": "green", "unfinished": "yellow", "unscored": "yellow", "damaged": "red"}
+STATE_STYLES = {"training": "green", "unfinished": "yellow", "unscored": "yellow", "damaged": "red"}
 
 
 @app.command()
@@ -62,7 +62,7 @@ def print_runs(runs: Sequence[ListedRun], total: int) -> None:
         share = "" if run.images >= run.budget_images else f" of {run.budget_images:,}"
         table.add_row(
             Text(str(run.path)),
-            Text(run.status, STYLES.get(run.status, "")),
+            Text(run.status, STATE_STYLES.get(run.status, "")),
             f"{run.images:,}{share}",
             Text(score),
             str(run.alerts or ""),

@@ -21,7 +21,7 @@ from gan_lab.config.extensions import (
     get_native_size,
     list_data_sets,
 )
-from gan_lab.config.renames import FORMAT, RENAMED_KEYS, pop_format, rename_keys
+from gan_lab.config.renames import RENAMED_KEYS, RUN_FORMAT, pop_format, rename_keys
 from gan_lab.config.schema import Config, check_ranges, leaves, with_values
 from gan_lab.config.values import (
     Argument,
@@ -191,8 +191,8 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     tree = read_tree(path)
     defaults = groups.pop_defaults(tree, path)
     # config.yaml of a run is an experiment, too
-    number = plain_yaml.resolve({"format": tree.pop("format", FORMAT)})
-    written_as = pop_format(number, path, default=FORMAT)
+    number = plain_yaml.resolve({"format": tree.pop("format", RUN_FORMAT)})
+    written_as = pop_format(number, path, default=RUN_FORMAT)
     flat = flatten(tree, f"{path}: ")
     data_set = selected.get("data", "")
     if data_set not in groups.group_members(config_folder()).get("data", []) and (
@@ -207,7 +207,7 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
         if group not in selected:
             file = find_member(group, name)
             layers.append((label(file), read_layer(file)))
-    layers.append((label(path), upgrade(flat) if written_as < FORMAT else flat))
+    layers.append((label(path), upgrade(flat) if written_as < RUN_FORMAT else flat))
     for group, name in selected.items():
         file = find_member(group, name)
         layers.append((label(file), read_layer(file)))

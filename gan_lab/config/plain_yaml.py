@@ -25,8 +25,8 @@ BOOLEANS = {
     for text in (name, name.title(), name.upper())
 }
 # 20_000 is not YAML 1.2, but Python, and common in configs
-INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
-FLOAT = re.compile(
+INTEGER_PATTERN = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
+FLOAT_PATTERN = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.?(inf|Inf|INF)|\.?nan"
     r"|\.NaN|\.NAN"
 )
@@ -39,7 +39,7 @@ MAX_NODES = 100_000
 # by their text, so that a changed file is read again
 MAX_CACHED_TEXTS = 256
 # what to do about messages of the parser that do not say it
-REMEDIES = {
+PARSER_REMEDIES = {
     "but found another document": "several documents in one file. Remove the line ---",
     "found character '\\t' that cannot start any token": "a tab. Indent with spaces",
 }
@@ -146,7 +146,9 @@ def _explain_yaml_errors() -> Iterator[None]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        raise ValueError(f"{line}{REMEDIES.get(str(error.problem), error.problem)}") from None
+        raise ValueError(
+            f"{line}{PARSER_REMEDIES.get(str(error.problem), error.problem)}"
+        ) from None
     except yaml.reader.ReaderError as error:
         raise ValueError(
             f"character {error.position}: U+{error.character:04X} is not allowed in YAML"
@@ -210,13 +212,13 @@ def resolve(tree: Any) -> Any:
     if text in BOOLEANS:
         return BOOLEANS[text]
     # thousands of digits are refused by int()
-    if INTEGER.fullmatch(text) and len(text) < 1000:
+    if INTEGER_PATTERN.fullmatch(text) and len(text) < 1000:
         return int(text)
-    return parse_float(text) if FLOAT.fullmatch(text) else text
+    return parse_float(text) if FLOAT_PATTERN.fullmatch(text) else text
 
 
 def parse_float(text: str) -> float:
-    """Convert a text that matches ``FLOAT``, such as 1e-3, 20_000 or .inf."""
+    """Convert a text that matches ``FLOAT_PATTERN``, such as 1e-3, 20_000 or .inf."""
     return float(re.sub(r"\.(?=[iInN])", "", text))
 
 

@@ -12,7 +12,7 @@ from gan_lab.utils.errors import UserError
 # written to config.yaml as ``format``; a run without it is of format 1. Increase it whenever a key
 # is renamed or removed, or a value changes its meaning, and store a run of that format in
 # tests/older_runs
-FORMAT = 3
+RUN_FORMAT = 3
 # a key that was split has two current names
 RENAMED_KEYS = {
     "data.gray_input": ("data.degradation",),
@@ -52,10 +52,10 @@ def pop_format(tree: dict[str, Any], path: Path, default: int) -> int:
         UserError: This version cannot read the format.
     """
     number = tree.pop("format", default)
-    if isinstance(number, bool) or number not in range(1, FORMAT + 1):
+    if isinstance(number, bool) or number not in range(1, RUN_FORMAT + 1):
         raise UserError(
             f"{path} has the format {number}, but this is gan-lab {__version__}, which reads "
-            f"formats up to {FORMAT}. Update the lab"
+            f"formats up to {RUN_FORMAT}. Update the lab"
         )
     return int(number)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from gan_lab.utils.errors import UserError
 
-BOUNDS = {
+BOUND_CHECKS = {
     "minimum": ("at least", operator.ge),
     "above": ("greater than", operator.gt),
     "maximum": ("at most", operator.le),
@@ -29,9 +29,9 @@ def number(default: Any, **bounds: float) -> Any:
 
     Args:
         default: The default value.
-        bounds: Keys of ``BOUNDS``, as in ``lr: float = number(2e-4, above=0)``.
+        bounds: Keys of ``BOUND_CHECKS``, as in ``lr: float = number(2e-4, above=0)``.
     """
-    assert bounds.keys() <= BOUNDS.keys()
+    assert bounds.keys() <= BOUND_CHECKS.keys()
     return field(default=default, metadata=bounds)
 
 
@@ -337,7 +337,7 @@ def check_ranges(config: Any, prefix: str = "") -> None:
             continue
         numbers = value if isinstance(value, tuple) else (value,)
         for name, bound in item.metadata.items():
-            description, is_within = BOUNDS[name]
+            description, is_within = BOUND_CHECKS[name]
             if not all(is_within(x, bound) and math.isfinite(x) for x in numbers):
                 raise UserError(
                     f"{prefix}{item.name}={value} is out of range: it must be {description} {bound}"

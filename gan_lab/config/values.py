@@ -16,7 +16,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from gan_lab.config.plain_yaml import FLOAT, NULLS, Scalar, parse_float, read, resolve
+from gan_lab.config.plain_yaml import FLOAT_PATTERN, NULLS, Scalar, parse_float, read, resolve
 from gan_lab.config.schema import leaves
 from gan_lab.utils.errors import UserError, escape_line_breaks
 
@@ -27,7 +27,7 @@ TRUE_TEXTS = ("true", "yes", "on", "y", "1")
 FALSE_TEXTS = ("false", "no", "off", "n", "0")
 # an item of a list on the command line, up to the next comma
 LIST_ITEM = re.compile(r"""\s*('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|(?!['"])[^,]*)\s*(?=,|$)""")
-QUOTED = re.compile(r"(['\"])(.*)\1")
+QUOTED_PATTERN = re.compile(r"(['\"])(.*)\1")
 QUOTE_ITEMS = "Quote an item that has a comma, such as ['a, b',c]"
 
 
@@ -95,7 +95,7 @@ def convert(kind: Any, value: Any) -> Any:
         return _convert_dict(kind, value)
     if kind in (str, Path):
         return kind(_convert_text(value))
-    if isinstance(value, Argument) and (quoted := QUOTED.fullmatch(value)):
+    if isinstance(value, Argument) and (quoted := QUOTED_PATTERN.fullmatch(value)):
         # a shell or make may keep the quotation marks, and in YAML they are not part of the value
         value = quoted[2]
     if origin is Literal:
@@ -211,7 +211,7 @@ def _convert_literal(kind: Any, value: Any) -> Any:
 def _means(choice: Any, text: str) -> bool:
     """Return whether a text is a number that is equal to an integer choice, such as 3.0."""
     is_number = isinstance(choice, int) and not isinstance(choice, bool)
-    return is_number and bool(FLOAT.fullmatch(text)) and parse_float(text) == choice
+    return is_number and bool(FLOAT_PATTERN.fullmatch(text)) and parse_float(text) == choice
 
 
 def _convert_list(kind: Any, value: Any) -> Any:

@@ -11,7 +11,7 @@ from gan_lab.config.extensions import find_extension, list_data_sets
 from gan_lab.config.schema import USER_FOLDERS, DataConfig
 from gan_lab.data import from_python
 from gan_lab.data.base import GANDataModule
-from gan_lab.data.image_files import SUFFIXES, count_suffixes
+from gan_lab.data.image_files import IMAGE_SUFFIXES, count_suffixes
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 
@@ -23,7 +23,7 @@ def names() -> list[str]:
 
 def lies_in_root(name: str) -> bool:
     """True if the set consists of files in ``data.root``, and is not generated or in a package."""
-    if name == from_python.NAME:
+    if name == from_python.DATA_NAME:
         return False
     module = find_extension("data", "data set", name, names(), "decode")
     return name in USER_FOLDERS or hasattr(module, "is_present")
@@ -47,12 +47,12 @@ def load(
             data set.
     """
     if dataset is not None:
-        cfg = replace(cfg, name=from_python.NAME)
+        cfg = replace(cfg, name=from_python.DATA_NAME)
         _check_attributes(cfg)
         return GANDataModule(from_python.decode_dataset(dataset, cfg, test), cfg, seed)
     if test is not None:
         raise UserError("test= is given without data=. Pass both.")
-    if cfg.name == from_python.NAME:
+    if cfg.name == from_python.DATA_NAME:
         raise UserError(
             "data.name=python: the data set was passed from Python and is not stored with the run. "
             "Pass it again: gan_lab.open_run(path).restore(data=...), or "
@@ -76,7 +76,7 @@ def load(
 
 def _check_attributes(cfg: DataConfig) -> None:
     """Raise UserError for attributes of a built-in data set that has none."""
-    if cfg.attributes and cfg.name != "celeba" and cfg.name in (*names(), from_python.NAME):
+    if cfg.attributes and cfg.name != "celeba" and cfg.name in (*names(), from_python.DATA_NAME):
         raise UserError(
             f"data.attributes={','.join(cfg.attributes)}: data.name={cfg.name} has no attributes. "
             "Use data.name=celeba, or remove data.attributes."
@@ -112,7 +112,9 @@ def _explain_unused_root(cfg: DataConfig) -> str:
         problem = f"data.root={cfg.root} is a file, but"
     # photos, or class folders of photos
     elif any(
-        path.suffix.lower() in SUFFIXES for pattern in ("*", "*/*") for path in root.glob(pattern)
+        path.suffix.lower() in IMAGE_SUFFIXES
+        for pattern in ("*", "*/*")
+        for path in root.glob(pattern)
     ):
         problem = f"data.root={cfg.root} contains images, but"
     else:

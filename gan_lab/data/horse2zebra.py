@@ -19,7 +19,7 @@ from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 
-SOURCES = (
+ARCHIVE_URLS = (
     "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip",
     "https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/datasets/horse2zebra.zip",
 )
@@ -41,8 +41,8 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         return _full(cfg, *layout)
     if cfg.source == "full":
         raise UserError(
-            f"data.source=full: {problem}. Unpack {SOURCES[0]} into {root}, set data.root to a "
-            f"folder with {LAYOUT}, or set data.source=sample."
+            f"data.source=full: {problem}. Unpack {ARCHIVE_URLS[0]} into {root}, set data.root to "
+            f"a folder with {LAYOUT}, or set data.source=sample."
         )
     return horses.sample(cfg, paired=False, reason=problem)
 
@@ -137,7 +137,7 @@ def find_full(root: Path) -> str:
 
 def _archive(root: Path) -> tuple[Path, str]:
     archive = root / "horse2zebra.zip"
-    problem = download.fetch(SOURCES, archive, sha256=SHA256)
+    problem = download.fetch(ARCHIVE_URLS, archive, sha256=SHA256)
     if problem:
         problem = (
             f"no trainA and trainB in {root}, and the download of horse2zebra failed ({problem})"

@@ -21,14 +21,14 @@ from gan_lab.images import ImageSpec
 
 COUNT, HELD_OUT = 1000, 200
 # Version of the rendering, part of the cache key.
-VERSION = 2
+RENDERING_VERSION = 2
 # Period of the stripes in pixels of the silhouette, which is 370 long: 8 pixels of an image of 64.
-PERIOD = 44.0
+STRIPE_PERIOD_PX = 44.0
 # The brown coat, and its mane, tail and lower legs.
 BAY, DARK = (142, 84, 44), (62, 38, 26)
 WHITE, BLACK = (238, 234, 226), (30, 27, 27)
 # Red, green and blue tint of the gray textures.
-GROUNDS = {"grass": (0.72, 1.06, 0.44), "gravel": (1.06, 0.98, 0.86)}
+GROUND_TINTS = {"grass": (0.72, 1.06, 0.44), "gravel": (1.06, 0.98, 0.86)}
 
 
 def sample(cfg: DataConfig, paired: bool, reason: str) -> ArrayDataset:
@@ -38,7 +38,7 @@ def sample(cfg: DataConfig, paired: bool, reason: str) -> ArrayDataset:
     """
     name = f"horses-{'paired' if paired else 'unpaired'}-{cfg.size}"
     arrays, fingerprint = decoded_once(
-        Path(cfg.root), name, f"{name}/{VERSION}", lambda: _arrays(cfg.size, paired)
+        Path(cfg.root), name, f"{name}/{RENDERING_VERSION}", lambda: _arrays(cfg.size, paired)
     )
     target, source = ("b", "a") if cfg.direction == "AtoB" else ("a", "b")
     domains = f"{COUNT:,} brown and {COUNT:,} other striped ones"
@@ -135,7 +135,7 @@ class HorsePainter:
         self.margin = self.length // 2
         self.coats = {striped: self._draw_animal(shape, striped) for striped in (False, True)}
         self.grounds = {
-            name: _tint_ground(getattr(data, name)(), tint) for name, tint in GROUNDS.items()
+            name: _tint_ground(getattr(data, name)(), tint) for name, tint in GROUND_TINTS.items()
         }
 
     def paint(self, scene: Scene, striped: bool) -> np.ndarray:
@@ -193,7 +193,7 @@ def _color_striped(x: np.ndarray, y: np.ndarray, length: int) -> np.ndarray:
     x runs from the tail (0) to the muzzle (1), y from the ears (0) down to 0.81.
     """
     phase = x - 0.9 * _softplus(0.24 - y, 0.03) + 1.3 * _softplus(y - 0.45, 0.03)
-    white = _smooth_step(np.sin(2 * np.pi * phase * length / PERIOD), 0.25)[..., None]
+    white = _smooth_step(np.sin(2 * np.pi * phase * length / STRIPE_PERIOD_PX), 0.25)[..., None]
     return white * np.array(WHITE) + (1 - white) * np.array(BLACK)
 
 

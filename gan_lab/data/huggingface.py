@@ -39,7 +39,7 @@ from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError, first_line, import_extra
 
 SIZE = 64  # usual, in pixels
-SAVED = (
+SAVE_TO_DISK_FILES = (
     "dataset_dict.json",
     "state.json",
 )  # of DatasetDict.save_to_disk, and of Dataset.save_to_disk
@@ -65,7 +65,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     if path.is_file() and path.suffix.lower() == ".parquet":
         return _decode_tables(cfg, path)
     root = layouts.resolve_root(cfg.root)
-    if any((root / name).is_file() for name in SAVED):
+    if any((root / name).is_file() for name in SAVE_TO_DISK_FILES):
         return _decode_tables(cfg, root)
     found = image_files.take_inventory(root)
     if found.metadata:
@@ -322,7 +322,7 @@ def _open_tables(cfg: DataConfig, root: Path) -> dict[str, Any]:
     """
     datasets = import_extra("datasets", "datasets", f"data.root={cfg.root}")
     try:
-        if root.is_dir() and any((root / name).is_file() for name in SAVED):
+        if root.is_dir() and any((root / name).is_file() for name in SAVE_TO_DISK_FILES):
             opened = datasets.load_from_disk(str(root))
             tables = dict(opened) if isinstance(opened, Mapping) else {"train": opened}
         else:

@@ -20,15 +20,15 @@ from gan_lab.data.folder import check_held_out_classes
 from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError
 
-PARTS = {
+PART_FILES = {
     "train": ("train-images-idx3", "train-labels-idx1"),
     "test": ("t10k-images-idx3", "t10k-labels-idx1"),
 }
-NAMES = [name for pair in PARTS.values() for name in pair]
+FILE_NAMES = [name for pair in PART_FILES.values() for name in pair]
 # The default of data.size.
 SIZE = 28
 # Names of data sets by the SHA-256 of their gzipped training images.
-PUBLISHED = {
+DATASETS_BY_SHA256 = {
     "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609": "MNIST",
     "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84": "Fashion-MNIST",
     "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4": "KMNIST",
@@ -43,7 +43,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
             "four files."
         )
     sets = find_sets(Path(cfg.root))
-    complete = [folder for folder, files in sets.items() if len(files) == len(NAMES)]
+    complete = [folder for folder, files in sets.items() if len(files) == len(FILE_NAMES)]
     if len(complete) > 1:
         shown = ", ".join(str(folder.relative_to(cfg.root)) for folder in complete)
         raise UserError(
@@ -51,20 +51,20 @@ def decode(cfg: DataConfig) -> ArrayDataset:
             "one of these folders."
         )
     files = find_files(Path(cfg.root))
-    missing = [name for name in NAMES if name not in files]
+    missing = [name for name in FILE_NAMES if name not in files]
     if missing:
         raise UserError(
             f"data.root={cfg.root} does not contain {missing[0]}-ubyte or {missing[0]}-ubyte.gz. "
-            f"Add the four files {', '.join(f'{name}-ubyte' for name in NAMES)} to one folder."
+            f"Add the four files {', '.join(f'{name}-ubyte' for name in FILE_NAMES)} to one folder."
         )
     published_name = find_published_name(files)
     arrays, fingerprint = decoded_once(
         Path("data"),
         f"idx-{cfg.size}",
-        f"{file_hash(files[name] for name in NAMES)}/{cfg.size}/2",
+        f"{file_hash(files[name] for name in FILE_NAMES)}/{cfg.size}/2",
         lambda: _arrays(files, cfg.size),
     )
-    train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in PARTS)
+    train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in PART_FILES)
     what = f"images of {published_name}" if published_name else "images"
     about = f"{len(train[0]):,} {what} (MNIST format) from {cfg.root}, {len(test[0]):,} held out"
     names, (train_labels, test_labels) = close_gaps(train[1], test[1], cfg.labels)
@@ -92,7 +92,7 @@ def find_sets(root: Path) -> dict[Path, dict[str, Path]]:
     if not root.is_dir():
         return found
     for path in sorted(root.rglob("*ubyte*"), key=lambda path: (path.suffix == ".gz", path)):
-        for name in NAMES:
+        for name in FILE_NAMES:
             if path.name in (f"{name}-ubyte", f"{name}-ubyte.gz", f"{name}.ubyte"):
                 found.setdefault(path.parent, {}).setdefault(name, path)
     return found
@@ -124,18 +124,18 @@ def close_gaps(
 
 def find_published_name(files: dict[str, Path]) -> str:
     """Return the name of the published set that the gzipped files belong to, or ''."""
-    images = files.get(NAMES[0])
+    images = files.get(FILE_NAMES[0])
     if images is None:
         return ""
     for path in (images, Path(f"{images}.gz")):
         if path.suffix == ".gz" and path.is_file():
-            return PUBLISHED.get(file_hash([path]), "")
+            return DATASETS_BY_SHA256.get(file_hash([path]), "")
     return ""
 
 
 def _arrays(files: dict[str, Path], size: int) -> Arrays:
     arrays: Arrays = {}
-    for part in PARTS:
+    for part in PART_FILES:
         pixels, numbers = read_part(files, part)
         arrays |= {
             f"{part}_images": resize(pixels[:, None], size),
@@ -151,7 +151,7 @@ def read_part(files: Mapping[str, Path], part: str) -> tuple[np.ndarray, np.ndar
     Raises:
         UserError: A file is damaged, or the two do not match.
     """
-    images, labels = (files[name] for name in PARTS[part])
+    images, labels = (files[name] for name in PART_FILES[part])
     pixels, numbers = read_array(images), read_array(labels)
     if pixels.ndim != 3 or numbers.ndim != 1 or len(pixels) != len(numbers):
         raise UserError(

@@ -26,7 +26,7 @@ from gan_lab.utils.provenance import find_recorded_images
 from gan_lab.utils.track import track
 
 # fmt: off
-SUFFIXES = frozenset([
+IMAGE_SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".avif",
     ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".ico",
 ])
@@ -37,7 +37,7 @@ UNSUPPORTED_SUFFIXES = frozenset([
 ])
 # fmt: on
 # The metadata files of a Hugging Face image folder.
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 # Folders of operating systems and of network storage, such as trash and thumbnails, in lower case.
 SYSTEM_FOLDERS = frozenset(
     [
@@ -58,32 +58,42 @@ MIN_FILES_FOR_PROGRESS = 500
 
 NO_SUFFIX = "without extension"
 
-OTHER = "other"
-HIDDEN = "hidden"
-LABELS = "metadata"
-UNSUPPORTED = "in an unsupported format"
-MISNAMED = "images with an unknown extension"
-BROKEN = "broken links"
-SPECIAL = "no regular files"
-REPEATED = "links to images that are listed anyway"
-UNREADABLE = "unreadable"
-WRITTEN = "written by gan-lab"
-INACCESSIBLE = "inaccessible folders"
-HIDDEN_FOLDER = "hidden folders"
-RUN = "folders of gan-lab runs"
-REPEATED_FOLDER = "links to folders that are searched anyway"
-SINGULAR = {
-    MISNAMED: "image with an unknown extension",
-    BROKEN: "broken link",
-    SPECIAL: "no regular file",
-    INACCESSIBLE: "inaccessible folder",
-    HIDDEN_FOLDER: "hidden folder",
-    RUN: "folder of gan-lab runs",
-    REPEATED_FOLDER: "link to a folder that is searched anyway",
+OTHER_FILES = "other"
+HIDDEN_FILES = "hidden"
+LABEL_FILES = "metadata"
+UNSUPPORTED_FORMAT = "in an unsupported format"
+MISNAMED_IMAGES = "images with an unknown extension"
+BROKEN_LINKS = "broken links"
+SPECIAL_FILES = "no regular files"
+REPEATED_LINKS = "links to images that are listed anyway"
+UNREADABLE_IMAGES = "unreadable"
+GAN_LAB_OUTPUT = "written by gan-lab"
+INACCESSIBLE_FOLDERS = "inaccessible folders"
+HIDDEN_FOLDERS = "hidden folders"
+RUN_FOLDERS = "folders of gan-lab runs"
+REPEATED_FOLDERS = "links to folders that are searched anyway"
+SINGULAR_FORMS = {
+    MISNAMED_IMAGES: "image with an unknown extension",
+    BROKEN_LINKS: "broken link",
+    SPECIAL_FILES: "no regular file",
+    INACCESSIBLE_FOLDERS: "inaccessible folder",
+    HIDDEN_FOLDERS: "hidden folder",
+    RUN_FOLDERS: "folder of gan-lab runs",
+    REPEATED_FOLDERS: "link to a folder that is searched anyway",
 }
-HINTS = {UNSUPPORTED: "convert to PNG or JPEG", MISNAMED: "rename to .png or .jpg"}
+REASON_HINTS = {
+    UNSUPPORTED_FORMAT: "convert to PNG or JPEG",
+    MISNAMED_IMAGES: "rename to .png or .jpg",
+}
 # A warning reports these: images may be lost.
-LOSSES = (UNSUPPORTED, MISNAMED, BROKEN, INACCESSIBLE, RUN, WRITTEN)
+WARNED_REASONS = (
+    UNSUPPORTED_FORMAT,
+    MISNAMED_IMAGES,
+    BROKEN_LINKS,
+    INACCESSIBLE_FOLDERS,
+    RUN_FOLDERS,
+    GAN_LAB_OUTPUT,
+)
 
 
 @dataclass
@@ -140,7 +150,11 @@ class Inventory:
         # Metadata may list files that have no image extension, or lie outside of the folder.
         for path in used.difference(self.images):
             suffix = suffix_of(path)
-            counted = [r for r in (OTHER, MISNAMED, UNSUPPORTED) if self.left_out[r][suffix] > 0]
+            counted = [
+                r
+                for r in (OTHER_FILES, MISNAMED_IMAGES, UNSUPPORTED_FORMAT)
+                if self.left_out[r][suffix] > 0
+            ]
             if counted and path.startswith(os.path.realpath(self.folder) + os.sep):
                 self.left_out[counted[0]][suffix] -= 1
             else:
@@ -150,7 +164,7 @@ class Inventory:
     def drop_links(self) -> None:
         """Leave out links to images that are listed: they would be in two classes or splits."""
         if self.links:
-            self.left_out[REPEATED].update(self.relative(path) for path in self.links)
+            self.left_out[REPEATED_LINKS].update(self.relative(path) for path in self.links)
             self.images = [path for path in self.images if path not in self.links]
 
     def drop_outputs(self) -> None:
@@ -164,7 +178,7 @@ class Inventory:
         if recorded.isdisjoint(self.images) or recorded.issuperset(self.images):
             return
         written = self._list_paths(find_outputs) | marked
-        self.use([path for path in self.images if path not in written], WRITTEN)
+        self.use([path for path in self.images if path not in written], GAN_LAB_OUTPUT)
 
     def _list_paths(self, find_names: Callable[[Path], set[str]]) -> set[str]:
         """Return the paths of the names that are found in each folder of images."""
@@ -179,7 +193,7 @@ class Inventory:
         counts = [
             _describe_reason(reason, details)
             for reason, details in (*self.left_out.items(), *self._unsearched_counts())
-            if reason in LOSSES and details.total()
+            if reason in WARNED_REASONS and details.total()
         ]
         if counts:
             warnings.warn(f"skipped in {self.folder}: {', '.join(sorted(counts))}", stacklevel=3)
@@ -191,8 +205,8 @@ class Inventory:
             used: Number of files that the data set consists of.
             unreadable: The images that failed to decode.
         """
-        reasons = {**self.left_out, UNREADABLE: Counter(unreadable)}
-        duplicates = reasons.pop(REPEATED, Counter())
+        reasons = {**self.left_out, UNREADABLE_IMAGES: Counter(unreadable)}
+        duplicates = reasons.pop(REPEATED_LINKS, Counter())
         return FileCounts(
             seen=self.seen,
             used=used,
@@ -221,8 +235,8 @@ def _describe_reason(reason: str, details: Counter[str], with_count: bool = True
     """Describe why files are left out, as in '3 in an unsupported format (2 .heic; .psd; ...)'."""
     most = sorted(details.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{count:,} {name}" if count > 1 else name for name, count in most if count]
-    notes = [join_and_count(shown), HINTS.get(reason, "")]
-    name = SINGULAR.get(reason, reason) if details.total() == 1 else reason
+    notes = [join_and_count(shown), REASON_HINTS.get(reason, "")]
+    name = SINGULAR_FORMS.get(reason, reason) if details.total() == 1 else reason
     text = f"{name} ({'; '.join(filter(None, notes))})"
     return f"{details.total():,} {text}" if with_count else text
 
@@ -256,26 +270,26 @@ def take_inventory(
         found.seen += 1
         name = entry.name
         if name.startswith("."):
-            found.left_out[HIDDEN][name] += 1
+            found.left_out[HIDDEN_FILES][name] += 1
             continue
         _, dot, ending = name.rpartition(".")
         suffix = f".{ending.lower()}" if dot else NO_SUFFIX
         found.suffixes[suffix] += 1
         is_file = stat.S_ISREG(linked.st_mode) if linked else entry.is_file(follow_symlinks=False)
         if not is_file:
-            reason = BROKEN if linked is None and entry.is_symlink() else SPECIAL
+            reason = BROKEN_LINKS if linked is None and entry.is_symlink() else SPECIAL_FILES
             found.left_out[reason][found.relative(entry.path)] += 1
-        elif suffix in SUFFIXES:
+        elif suffix in IMAGE_SUFFIXES:
             found.images.append(entry.path)
             if linked:
                 links.append((entry.path, (linked.st_dev, linked.st_ino)))
             else:
                 inodes.add((device, entry.inode()))
         elif suffix in UNSUPPORTED_SUFFIXES:
-            found.left_out[UNSUPPORTED][suffix] += 1
-        elif name in METADATA:
+            found.left_out[UNSUPPORTED_FORMAT][suffix] += 1
+        elif name in METADATA_FILES:
             found.metadata.append(entry.path)
-            found.left_out[LABELS][name] += 1
+            found.left_out[LABEL_FILES][name] += 1
         else:
             others[suffix].append(entry.path)
     for suffix, paths in others.items():
@@ -348,13 +362,13 @@ def _walk(
                 inode = _get_inode(here)
                 if inode in visited:
                     if visited[inode]:
-                        found.unsearched[REPEATED_FOLDER].append(name)
+                        found.unsearched[REPEATED_FOLDERS].append(name)
                     continue
                 with os.scandir(here) as listing:
                     entries = list(listing)
             except OSError:
                 if here != os.fspath(folder) or os.path.isdir(here):
-                    found.unsearched[INACCESSIBLE].append(name)
+                    found.unsearched[INACCESSIBLE_FOLDERS].append(name)
                 continue
             folders, names, files = [], [], []
             for entry in entries:
@@ -370,13 +384,13 @@ def _walk(
                     names.append(entry.name)
                     files.append((entry, inode[0], target))
             if here != os.fspath(folder) and _is_run_folder([name for name, _ in folders], names):
-                found.unsearched[RUN].append(name)
+                found.unsearched[RUN_FOLDERS].append(name)
                 continue
             visited[inode] = True
             for child, is_link in sorted(folders, reverse=True):
                 path = os.path.join(here, child)
                 if is_hidden_folder(child):
-                    found.unsearched[HIDDEN_FOLDER].append(found.relative(path))
+                    found.unsearched[HIDDEN_FOLDERS].append(found.relative(path))
                 elif is_link:
                     queue.append(path)
                 else:
@@ -400,7 +414,11 @@ def _sniff_all(paths: Sequence[str]) -> Counter[str]:
     counts = Counter(map(_sniff, sample))
     if len(sample) == len(paths):
         return counts
-    return Counter({OTHER: len(paths)}) if counts.keys() == {OTHER} else Counter(map(_sniff, paths))
+    return (
+        Counter({OTHER_FILES: len(paths)})
+        if counts.keys() == {OTHER_FILES}
+        else Counter(map(_sniff, paths))
+    )
 
 
 def _sniff(path: str) -> str:
@@ -409,17 +427,17 @@ def _sniff(path: str) -> str:
         with open(path, "rb") as file:
             start = file.read(16)
             if start.startswith(MAGIC_NUMBERS):
-                return MISNAMED
+                return MISNAMED_IMAGES
             if start.startswith(UNSUPPORTED_MAGIC_NUMBERS) or start[4:].startswith(HEIF_BRANDS):
-                return UNSUPPORTED
+                return UNSUPPORTED_FORMAT
             if formats := _list_pillow_formats(start):
                 file.seek(0)
                 with silence_pillow(), Image.open(file, formats=formats):
-                    return MISNAMED
+                    return MISNAMED_IMAGES
     # Pillow can raise anything for a file of another format.
     except Exception:
-        return OTHER
-    return OTHER
+        return OTHER_FILES
+    return OTHER_FILES
 
 
 def _list_pillow_formats(start: bytes) -> list[str]:

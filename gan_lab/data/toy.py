@@ -14,35 +14,36 @@ from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import ImageSpec
 
 MODES = 8
-RADIUS = 0.7
+RING_RADIUS = 0.7
 # Standard deviation of each mode along each axis.
 SPREAD = 0.035
-COUNT = 50_000
+NUM_POINTS = 50_000
 HELD_OUT = 10_000
 
 
 def centers() -> np.ndarray:
     """Return the centers of the modes, [8, 2] float32."""
     angle = 2 * np.pi * np.arange(MODES) / MODES
-    return (RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1)).astype(np.float32)
+    return (RING_RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1)).astype(np.float32)
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
     """Sample the points, always from seed 0; ``cfg`` has no effect."""
     rng = np.random.Generator(np.random.Philox(key=seeding.key(0, "toy")))
-    labels = rng.integers(MODES, size=COUNT + HELD_OUT)
+    labels = rng.integers(MODES, size=NUM_POINTS + HELD_OUT)
     noise = SPREAD * rng.standard_normal((len(labels), 2), dtype=np.float32)
     points = (centers()[labels] + noise).reshape(-1, 2, 1, 1)
     spec = ImageSpec(2, 1, 1, classes=MODES, content="points")
     about = (
-        f"generated points, a ring of {MODES} Gaussians ({COUNT:,} train, {HELD_OUT:,} held out)"
+        f"generated points, a ring of {MODES} Gaussians "
+        f"({NUM_POINTS:,} train, {HELD_OUT:,} held out)"
     )
     return ArrayDataset(
         spec,
-        points[:COUNT],
-        labels[:COUNT],
-        points[COUNT:],
-        labels[COUNT:],
+        points[:NUM_POINTS],
+        labels[:NUM_POINTS],
+        points[NUM_POINTS:],
+        labels[NUM_POINTS:],
         "full",
         about,
         f"toy-{MODES}-1",

@@ -21,7 +21,7 @@ SHUTDOWN_NOTICE_S = 120
 MIN_JOB_TIME_S = 600
 TIME_PATTERN = re.compile(r"(?:(\d+)-)?(\d{1,2}):([0-5]\d):([0-5]\d)")
 
-SCRIPT = """\
+JOB_SCRIPT = """\
 #!/usr/bin/env bash
 # Written by `gan-lab slurm`. Submit it: sbatch [--partition=...] [--account=...] THIS_FILE
 # The same file resumes the run: RUN_ID=job-<number of the first job> sbatch THIS_FILE
@@ -113,7 +113,7 @@ def render_script(
 ) -> str:
     """Render the batch script; every override reaches the training unchanged."""
     command = [sys.executable, "-m", "gan_lab", "train", experiment, *overrides]
-    return SCRIPT.format(
+    return JOB_SCRIPT.format(
         name=make_file_name(loaded.experiment),
         nodes=nodes,
         gpus=gpus,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from gan_lab.config.loading import load
 from gan_lab.config.schema import Config
 from gan_lab.doctor import check_files, check_machine, check_processes
-from gan_lab.doctor.finding import REINSTALL, Finding
+from gan_lab.doctor.finding import REINSTALL_ADVICE, Finding
 from gan_lab.utils.errors import first_line
 
 logger = logging.getLogger("gan_lab")
@@ -54,7 +54,9 @@ def examine(overrides: Sequence[str]) -> int:
             finding = check(config)
         except Exception as error:
             # A check that raises must not stop the others.
-            finding = Finding("FAIL", f"{type(error).__name__}: {first_line(error)}", REINSTALL)
+            finding = Finding(
+                "FAIL", f"{type(error).__name__}: {first_line(error)}", REINSTALL_ADVICE
+            )
         levels.append(finding.level)
         remedy = f"; {finding.remedy}" if finding.remedy else ""
         logger.info(f"{finding.level:<5} {name:<13} {finding.text}{remedy}")

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from gan_lab.config.schema import Config
-from gan_lab.doctor.finding import GB, HOST_TIMEOUT_S, REINSTALL, Finding
+from gan_lab.doctor.finding import GB, HOST_TIMEOUT_S, REINSTALL_ADVICE, Finding
 
 # for the checkpoints of a shipped experiment and its decoded data
 MIN_FREE_BYTES = 5 * GB
@@ -66,7 +66,7 @@ def samples(config: Config) -> Finding:
         tensors = len(list(weights.keys()))
     if digits != 5000 or len(faces) != 200 or horse.ndim != 2 or not tensors:
         return Finding(
-            "FAIL", f"{digits} digits, {len(faces)} faces: not the shipped data", REINSTALL
+            "FAIL", f"{digits} digits, {len(faces)} faces: not the shipped data", REINSTALL_ADVICE
         )
     return Finding("ok", "sample images and digit classifier are readable")
 

@@ -15,8 +15,8 @@ from gan_lab.doctor.finding import GB, Finding, Level
 # DataLoader workers crash with a bus error in the 64 MB that Docker provides by default
 MIN_SHARED_MEMORY_BYTES = 0.5 * GB
 SHARED_MEMORY = Path("/dev/shm")
-DRIVER = Path("/proc/driver/nvidia/version")
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
+NVIDIA_DRIVER_FILE = Path("/proc/driver/nvidia/version")
+CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 
 def interpreter(config: Config) -> Finding:
@@ -47,7 +47,7 @@ def devices(config: Config) -> Finding:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
     if not usable:
-        driver = DRIVER.exists() or shutil.which("nvidia-smi")
+        driver = NVIDIA_DRIVER_FILE.exists() or shutil.which("nvidia-smi")
         if not driver and torch.backends.mps.is_available():
             return Finding(
                 "ok", "Apple GPUs have no float64, which the lab needs: training uses the CPU"
@@ -86,8 +86,8 @@ def threads(config: Config) -> Finding:
     cores = float(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    if QUOTA.is_file():
-        share, _, period = QUOTA.read_text(encoding="utf-8").partition(" ")
+    if CPU_QUOTA_FILE.is_file():
+        share, _, period = CPU_QUOTA_FILE.read_text(encoding="utf-8").partition(" ")
         cores = cores if share == "max" else min(cores, int(share) / int(period))
     used = torch.get_num_threads()
     text = f"{used} threads on {cores:g} cores"

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 Level = Literal["ok", "warn", "FAIL"]
 GB = 1e9
 HOST_TIMEOUT_S = 3.0
-REINSTALL = "run make clean setup to install the versions of requirements.lock"
+REINSTALL_ADVICE = "run make clean setup to install the versions of requirements.lock"
 
 
 class Finding(NamedTuple):

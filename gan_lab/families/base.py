@@ -32,7 +32,7 @@ from gan_lab.utils.errors import UserError
 # float16 would need a gradient scaler, which several losses and optimizers cannot share well
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 # degradations whose restored images are nearly the held-out ones, which stay on the machine
-RESTORED = ("gray", "mask", "downsample", "noise")
+REVEALING_DEGRADATIONS = ("gray", "mask", "downsample", "noise")
 # more than any grid has
 MAX_GRID_SETS = 16
 
@@ -160,7 +160,7 @@ class Family(LightningModule, ABC):
         self._updated_weights: dict[int, dict[str, list[Tensor]]] = {}
         self._check_data()
         self.build_networks(self.spec, self.cfg)
-        if self.spec.degradation in RESTORED:
+        if self.spec.degradation in REVEALING_DEGRADATIONS:
             # every set of a grid is a held-out image, or nearly one
             self.reconstructed_sets = tuple(range(MAX_GRID_SETS))
         if num_classes and not (self.conditional or self.semi_supervised):

@@ -302,7 +302,7 @@ def _is_image_member(name: str) -> bool:
     """Return True for an image in a zip file that is neither hidden nor a macOS resource."""
     path = Path(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in image_files.SUFFIXES and not hidden
+    return path.suffix.lower() in image_files.IMAGE_SUFFIXES and not hidden
 
 
 def _drop_outputs(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_lab import __version__
 from gan_lab.config import groups, loading, plain_yaml
-from gan_lab.config.renames import FORMAT, pop_format
+from gan_lab.config.renames import RUN_FORMAT, pop_format
 from gan_lab.config.schema import Config, leaves
 from gan_lab.config.values import convert, format_value, is_null, is_text, list_kinds
 from gan_lab.runs.alert import Alert
@@ -569,7 +569,7 @@ def _read_values(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: it is not a mapping of keys")
     number = plain_yaml.resolve({"format": tree.pop("format", 1)})
     values = loading.flatten(tree, f"{path} is damaged: ")
-    if pop_format(number, path, default=1) < FORMAT:
+    if pop_format(number, path, default=1) < RUN_FORMAT:
         values = loading.upgrade(values)
     kinds = list_kinds(Config)
     return {key: _restore(kinds.get(key), value) for key, value in values.items()}

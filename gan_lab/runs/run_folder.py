@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from gan_lab.config import plain_yaml
 from gan_lab.config.loading import LoadedConfig
-from gan_lab.config.renames import FORMAT
+from gan_lab.config.renames import RUN_FORMAT
 from gan_lab.config.schema import USER_FOLDERS, Config, leaves
 from gan_lab.config.values import format_value
 from gan_lab.runs.environment import describe_environment, is_started_by_make
@@ -122,7 +122,7 @@ class RunFolder:
             run.check_data(fingerprint)
         mark(Path(config.run.root))
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        tree = {"format": FORMAT} | to_dict(config)
+        tree = {"format": RUN_FORMAT} | to_dict(config)
         write_text(folder / "config.yaml", plain_yaml.write(tree))
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(

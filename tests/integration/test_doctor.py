@@ -102,7 +102,7 @@ def test_unusable_driver_fails_and_no_driver_does_not(
 
     monkeypatch.setattr("torch.cuda.is_available", old_driver)
     monkeypatch.setattr("shutil.which", lambda _: None)
-    monkeypatch.setattr(check_machine, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(check_machine, "NVIDIA_DRIVER_FILE", tmp_path / "version")
     assert check_machine.devices(config()).text == "no GPU: training uses the CPU"
     with monkeypatch.context() as on_a_mac:
         on_a_mac.setattr("torch.backends.mps.is_available", lambda: True)
@@ -146,7 +146,7 @@ def test_more_threads_than_a_container_may_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(check_machine, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(check_machine, "CPU_QUOTA_FILE", tmp_path / "cpu.max")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)), raising=False)
     monkeypatch.setattr("torch.get_num_threads", lambda: threads)
     found = check_machine.threads(config())

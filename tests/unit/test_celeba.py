@@ -264,7 +264,9 @@ def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
 
 
 def test_addresses_on_drive_are_those_of_torchvision() -> None:
-    known = {name: f"{celeba.DRIVE}{number}" for number, _, name in datasets.CelebA.file_list}
+    known = {
+        name: f"{celeba.GOOGLE_DRIVE_URL}{number}" for number, _, name in datasets.CelebA.file_list
+    }
     assert celeba.ON_DRIVE.items() <= known.items()
 
 
@@ -278,8 +280,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         monkeypatch.setattr(
             celeba, "ON_DRIVE", {"img_align_celeba.zip": made.url("page.zip"), **drive}
         )
-        monkeypatch.setattr(celeba, "MIRRORS", (made.url("mirror.zip"),))
-        monkeypatch.setattr(celeba, "BUNDLES", (made.url("bundle.zip"),))
+        monkeypatch.setattr(celeba, "MIRROR_URLS", (made.url("mirror.zip"),))
+        monkeypatch.setattr(celeba, "BUNDLE_URLS", (made.url("bundle.zip"),))
         monkeypatch.setattr(celeba, "SHA256", dict.fromkeys(celeba.SHA256, ""))
         yield made
 

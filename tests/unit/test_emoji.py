@@ -56,13 +56,13 @@ def test_lines_keep_every_layer_of_lines_wherever_it_lies_and_nothing_else() -> 
         '<g id="Standing"><g id="line-2"><path/><g id="x"/></g><g id="skin"/></g>'
         '<g id="line-supplement"><circle/></g><g id="hair"><path/></g><path/></svg>'
     ))  # fmt: skip
-    assert [group.get("id") for group in drawn.iter(f"{openmoji.SVG}g")] == [
+    assert [group.get("id") for group in drawn.iter(f"{openmoji.SVG_NAMESPACE}g")] == [
         "Standing",
         "line-2",
         "x",
         "line-supplement",
     ]
-    assert len(list(drawn.iter(f"{openmoji.SVG}path"))) == 1
+    assert len(list(drawn.iter(f"{openmoji.SVG_NAMESPACE}path"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,16 @@ def test_split_keeps_variants_together_and_holds_out_a_fifth_of_each_group() -> 
         for row in rows:
             sides.setdefault(chosen[row].base, set()).add(side)
     assert all(len(where) == 1 for where in sides.values())
-    for group in range(len(openmoji.GROUPS) + 1):
+    for group in range(len(openmoji.UNICODE_GROUPS) + 1):
         bases = {picture.base for picture in chosen if picture.group == group}
         counts = [sum(sides[base] == {side} for base in bases) for side in range(3)]
         assert abs(counts[1] + counts[2] - len(bases) / 5) <= 3
         assert abs(counts[1] - counts[2]) <= 3
 
     flags = [
-        row for row, picture in enumerate(chosen) if picture.group == openmoji.GROUPS.index("Flags")
+        row
+        for row, picture in enumerate(chosen)
+        if picture.group == openmoji.UNICODE_GROUPS.index("Flags")
     ]
     pixels[flags] = 0  # as if all of them were one picture
     (side,) = {
@@ -119,8 +121,10 @@ def test_groups_are_unicodes() -> None:
                 "26BD": "Activities", "2702-FE0F" if "2702-FE0F" in groups else "2702": "Objects",
                 "2764": "Smileys & Emotion", "1F1E9-1F1EA": "Flags",
                 "0023-FE0F-20E3": "Symbols"}  # fmt: skip
-    assert {code: openmoji.GROUPS[groups[code]] for code in expected} == expected
-    assert groups["E000" if "E000" in groups else "E010"] == len(openmoji.GROUPS)  # OpenMoji's own
+    assert {code: openmoji.UNICODE_GROUPS[groups[code]] for code in expected} == expected
+    assert groups["E000" if "E000" in groups else "E010"] == len(
+        openmoji.UNICODE_GROUPS
+    )  # OpenMoji's own
 
 
 def test_a_drawing_has_one_colouring_and_something_to_colour(data_root: Path) -> None:

@@ -58,7 +58,7 @@ def test_any_set_in_mnists_format_is_read_as_what_it_is(
     )
     assert np.array_equal(np.asarray(served.decoded.train_images).reshape(-1), images)
     monkeypatch.setitem(
-        idx.PUBLISHED, file_hash([raw / "train-images-idx3-ubyte.gz"]), "Fashion-MNIST"
+        idx.DATASETS_BY_SHA256, file_hash([raw / "train-images-idx3-ubyte.gz"]), "Fashion-MNIST"
     )
     assert load(clothes, "idx", monkeypatch).decoded.about.startswith(
         "60 images of Fashion-MNIST (MNIST format)"
@@ -70,7 +70,7 @@ def test_a_set_of_another_name_in_mnists_place_is_named_and_not_scored_as_digits
 ) -> None:
     (clothes / "FashionMNIST").rename(clothes / "MNIST")
     images = clothes / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
-    monkeypatch.setitem(idx.PUBLISHED, file_hash([images]), "Fashion-MNIST")
+    monkeypatch.setitem(idx.DATASETS_BY_SHA256, file_hash([images]), "Fashion-MNIST")
     monkeypatch.setattr(mnist, "_measure_digit_accuracy", lambda *_: 0.9)  # it looks like digits
     with pytest.warns(UserWarning, match="are not MNIST: a digit classifier"):
         served = load(clothes, "mnist", monkeypatch)
@@ -114,9 +114,9 @@ def test_what_is_missing_is_named(clothes: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def tape(tmp_path: Path) -> Path:
     """The archive of CIFAR-10 with ten records in each file: label, then red, green and blue."""
-    rng, folder = np.random.default_rng(0), tmp_path / "made" / cifar10.FOLDER
+    rng, folder = np.random.default_rng(0), tmp_path / "made" / cifar10.ARCHIVE_FOLDER
     folder.mkdir(parents=True)
-    for names in cifar10.PARTS.values():
+    for names in cifar10.PART_FILES.values():
         for name in names:
             records = rng.integers(0, 256, (10, 3073), dtype=np.uint8)
             records[:, 0] = np.arange(10)
@@ -125,7 +125,7 @@ def tape(tmp_path: Path) -> Path:
     root = tmp_path / "root"
     root.mkdir()
     with tarfile.open(root / "cifar-10-binary.tar.gz", "w:gz") as packed_set:
-        packed_set.add(folder, cifar10.FOLDER)
+        packed_set.add(folder, cifar10.ARCHIVE_FOLDER)
     return root
 
 
@@ -148,7 +148,7 @@ def test_cifar10_that_is_cut_off_or_nowhere_says_what_to_put_where(
 ) -> None:
     monkeypatch.setattr(cifar10, "SHA256", "")
     assert cifar10.find_full(tape) == ""
-    with (tape / cifar10.FOLDER / "test_batch.bin").open("ab") as file:
+    with (tape / cifar10.ARCHIVE_FOLDER / "test_batch.bin").open("ab") as file:
         file.write(b"x")
     with pytest.raises(
         ValueError, match="30,731 bytes of test are not a multiple of the record size, 3073"

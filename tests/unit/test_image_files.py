@@ -362,15 +362,15 @@ def test_an_image_is_cropped_padded_or_stretched_into_a_frame_that_need_not_be_s
 
 # The beginning of a file, and why it is left out if its extension is unknown.
 BEGINNINGS = {
-    b"\xff\xd8\xff\xe0": image_files.MISNAMED,
-    b"\x89PNG\r\n\x1a\n": image_files.MISNAMED,
-    b"\0\0\0\x18ftypheic": image_files.UNSUPPORTED,
-    b"\0\0\0\x18ftypmif1": image_files.UNSUPPORTED,
-    b"\0\0\0\x0cJXL \r\n": image_files.UNSUPPORTED,
-    b"8BPS\0\1": image_files.UNSUPPORTED,
-    b"RIFF\x24\0\0\0WAVEfmt ": image_files.OTHER,
-    b"BMW and other text": image_files.OTHER,
-    b"": image_files.OTHER,
+    b"\xff\xd8\xff\xe0": image_files.MISNAMED_IMAGES,
+    b"\x89PNG\r\n\x1a\n": image_files.MISNAMED_IMAGES,
+    b"\0\0\0\x18ftypheic": image_files.UNSUPPORTED_FORMAT,
+    b"\0\0\0\x18ftypmif1": image_files.UNSUPPORTED_FORMAT,
+    b"\0\0\0\x0cJXL \r\n": image_files.UNSUPPORTED_FORMAT,
+    b"8BPS\0\1": image_files.UNSUPPORTED_FORMAT,
+    b"RIFF\x24\0\0\0WAVEfmt ": image_files.OTHER_FILES,
+    b"BMW and other text": image_files.OTHER_FILES,
+    b"": image_files.OTHER_FILES,
 }
 
 
@@ -390,7 +390,7 @@ def test_inventory_recognizes_the_formats_of_pillow(name: str, tmp_path: Path) -
     """TGA files have no mark at their beginning."""
     noise(16, 16).save(tmp_path / "a.unknown", format=name)
     found = image_files.take_inventory(tmp_path)
-    assert (image_files.MISNAMED in found.left_out) == (name != "TGA")
+    assert (image_files.MISNAMED_IMAGES in found.left_out) == (name != "TGA")
 
 
 @pytest.mark.parametrize(("n", "images", "counted"), [(50, 1, 1), (5000, 2500, 2500), (5000, 0, 0)])
@@ -403,11 +403,11 @@ def test_inventory_samples_many_files_of_one_extension(
     def sniff(path: str) -> str:
         opened.append(path)
         is_image = path in paths[:images]
-        return image_files.MISNAMED if is_image else image_files.OTHER
+        return image_files.MISNAMED_IMAGES if is_image else image_files.OTHER_FILES
 
     paths = [f"{i}.txt" for i in range(n)]
     monkeypatch.setattr(image_files, "_sniff", sniff)
-    assert image_files._sniff_all(paths)[image_files.MISNAMED] == counted
+    assert image_files._sniff_all(paths)[image_files.MISNAMED_IMAGES] == counted
     assert len(opened) <= (n if n <= 1000 else 1000 + n * (images > 0))
 
 
@@ -420,7 +420,7 @@ def test_inventory_names_dead_links_and_special_files(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"2 broken links \(dog; loop\)$"):
         assert [path.name for path in image_files.find_images(tmp_path)] == ["a.png"]
     found = image_files.take_inventory(tmp_path)
-    assert found.left_out[image_files.SPECIAL] == {"pipe.png": 1}
+    assert found.left_out[image_files.SPECIAL_FILES] == {"pipe.png": 1}
     assert found.seen == 4
 
 

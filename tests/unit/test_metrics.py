@@ -17,7 +17,7 @@ from gan_lab import data as datasets
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.toy import MODES, RADIUS, SPREAD, centers
+from gan_lab.data.toy import MODES, RING_RADIUS, SPREAD, centers
 from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
 from gan_lab.metrics import classification_accuracy_score
 from gan_lab.metrics.base import Setting, Statistics
@@ -164,7 +164,7 @@ def test_mode_with_quarter_of_share_is_covered(shares: list[int], covered: int) 
 
 def test_points_off_the_ring_cover_nothing() -> None:
     just_out = torch.tensor(
-        [[RADIUS + 3.1 * SPREAD, 0.0], [0.0, 0.0], [0.0, RADIUS - 2.9 * SPREAD]]
+        [[RING_RADIUS + 3.1 * SPREAD, 0.0], [0.0, 0.0], [0.0, RING_RADIUS - 2.9 * SPREAD]]
     ).view(3, 2, 1, 1)
     assert observed(just_out)["near"].tolist() == [False, False, True]
 

@@ -39,7 +39,7 @@ def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mirrors_are_asked_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where packets are dropped each mirror takes the whole timeout, and none waits for another."""
-    together = threading.Barrier(len(mnist.MIRRORS))
+    together = threading.Barrier(len(mnist.MIRROR_URLS))
 
     def drop_packets(url: str) -> bool:
         together.wait(timeout=5)
@@ -50,7 +50,7 @@ def test_mirrors_are_asked_side_by_side(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_mirrors_are_those_of_torchvision() -> None:
-    assert list(mnist.MIRRORS) == datasets.MNIST.mirrors
+    assert list(mnist.MIRROR_URLS) == datasets.MNIST.mirrors
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 
 from gan_lab.cli import app
 from gan_lab.config import loading, plain_yaml
-from gan_lab.config.renames import FORMAT, RENAMED_KEYS, rename_keys
+from gan_lab.config.renames import RENAMED_KEYS, RUN_FORMAT, rename_keys
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder, to_dict
 from gan_lab.utils.errors import UserError
 
 STORED = Path(__file__).parent.parent / "older_runs"
-FORMATS = range(1, FORMAT + 1)
+FORMATS = range(1, RUN_FORMAT + 1)
 OVERRIDES = [
     "data.source=sample", "data.batch_size=16", "data.max_unreadable=0.02", "run.images=64",
     "run.evaluate_every_images=32", "run.micro_batches=2", "run.timeout_s=120", "run.id=0012",
@@ -56,7 +56,7 @@ def test_run_of_every_format_is_finished_and_resumed(stored: Path) -> None:
     assert finished.scores_of("raw")["fd_digits"].value == 64.0
     folder.prepare(loaded.config, ["train", "wgan"])
     tree = plain_yaml.resolve(plain_yaml.read_file(stored / "config.yaml"))
-    assert tree["format"] == FORMAT
+    assert tree["format"] == RUN_FORMAT
     assert tree["data"]["max_unreadable"] == 0.02
     assert "max_bad" not in tree["data"]
 
@@ -73,12 +73,12 @@ def test_command_reads_run_of_every_format(stored: Path, command: str) -> None:
     assert "61.5" in text
 
 
-@pytest.mark.parametrize("number", [FORMAT + 1, 0, "two", 1.5, True])
+@pytest.mark.parametrize("number", [RUN_FORMAT + 1, 0, "two", 1.5, True])
 def test_run_of_unknown_format_names_both_versions(tmp_path: Path, number: object) -> None:
-    shutil.copytree(STORED / f"format{FORMAT}", tmp_path / "run")
+    shutil.copytree(STORED / f"format{RUN_FORMAT}", tmp_path / "run")
     path = tmp_path / "run" / "config.yaml"
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace(f"format: {FORMAT}", f"format: {str(number).lower()}"))
+    path.write_text(text.replace(f"format: {RUN_FORMAT}", f"format: {str(number).lower()}"))
     with pytest.raises(
         UserError, match=r"has the format .*, but this is gan-lab .* Update the lab"
     ):
