@@ -261,9 +261,10 @@ class MeasurementClock:
 
 def _make_trainer(root: Path, seed: int, clock: MeasurementClock) -> Callable[[list[str]], Path]:
     def train(arguments: list[str]) -> Path:
+        # first, so that a training that all seeds share can have a seed of its own
+        arguments = [arguments[0], f"run.seed={seed}", *arguments[1:]]
         overrides = [
             f"run.root={root / 'studies' / 'runs'}",
-            f"run.seed={seed}",
             "log.wandb=off",
             "log.progress_bar=false",
         ]

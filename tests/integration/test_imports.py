@@ -20,6 +20,7 @@ SLOW = (
     "lightning",
     "torchmetrics.functional",
     "torch._dynamo.utils",
+    "numpy.f2py.f2py2e",
     "torchvision",
     "torch_fidelity",
     "scipy.signal",

@@ -263,6 +263,7 @@ def test_fine_tuning_starts_from_the_first_training(monkeypatch: pytest.MonkeyPa
         "metrics.num_fakes=9",
         "data.size=64",
         "run.images=200",
+        "run.seed=0",
         "run.evaluate_every_images=200",
     ]
     assert second == ["sngan_faces", *overrides, "run.start_from=run1"]

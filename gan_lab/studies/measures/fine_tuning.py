@@ -2,7 +2,8 @@
 
 The arguments of an arm include ``source=<experiment>`` and ``source_images=<number>``: the first
 training, which has the image size, and the overrides of ``model`` and ``metrics``, of the second.
-Without ``source`` the second starts from scratch.
+All seeds share it, as downloaded weights are shared. Without ``source`` the second starts from
+scratch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from gan_lab.studies.measures import Arm, Values
 from gan_lab.studies.measures.scores import collect_scores
 
 ARGUMENTS = ("source", "source_images")
+SOURCE_SEED = 0
 
 
 def measure(arm: Arm) -> Values:
@@ -24,7 +26,7 @@ def measure(arm: Arm) -> Values:
             *(each for each in arguments if each.startswith(("model.", "metrics."))),
         ]
         images = arm.text("source_images")
-        first += [f"data.size={size}", f"run.images={images}"]
+        first += [f"data.size={size}", f"run.images={images}", f"run.seed={SOURCE_SEED}"]
         first += [f"run.evaluate_every_images={images}"]
         arguments += [f"run.start_from={arm.train(first)}"]
     return collect_scores(arm.train(arguments))
