@@ -364,14 +364,14 @@ def _load(experiment: str, overrides: list[str] | None) -> LoadedConfig:
 
 def _check_for_options(arguments: list[str]) -> None:
     """Raise UserError for ``--images 100``, and name the key: ``run.images=100``."""
-    from gan_lab.config.schema import Config, leaves
+    from gan_lab.config.schema import Config, list_leaves
 
     for option, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if not option.startswith("-"):
             continue
         name, equals, value = option.lstrip("-").partition("=")
         name = name.replace("-", "_")
-        keys = [key for key, _ in leaves(Config()) if name in (key, key.rpartition(".")[2])]
+        keys = [key for key, _ in list_leaves(Config()) if name in (key, key.rpartition(".")[2])]
         # run.images, and then data.images
         keys.sort(key=lambda key: not key.startswith("run."))
         value = value if equals else following

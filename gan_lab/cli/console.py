@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gan_lab.config.schema import leaves
+from gan_lab.config.schema import list_leaves
 from gan_lab.config.values import format_value
 from gan_lab.utils.numbers import format_count, format_duration
 from gan_lab.utils.output import OutputFiles
@@ -269,7 +269,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     config = loaded.config
     title = f"{loaded.experiment}: {RunFolder.of(loaded).path}"
     values = Table("key", "value", "from", title=title, title_justify="left")
-    for key, value in leaves(config):
+    for key, value in list_leaves(config):
         origin = loaded.origin.get(key, "default")
         values.add_row(
             key, format_value(value), origin, style="" if origin == "default" else "bold"

@@ -50,7 +50,7 @@ def print_runs(runs: Sequence[ListedRun], total: int) -> None:
     from rich.text import Text
 
     from gan_lab.runs.run_list import format_age
-    from gan_lab.utils.numbers import rounded
+    from gan_lab.utils.numbers import format_rounded
 
     table = Table("run", "status", box=None, pad_edge=False)
     # long paths are folded, so that they can be copied
@@ -58,7 +58,7 @@ def print_runs(runs: Sequence[ListedRun], total: int) -> None:
     for name in ("images", "score", "alerts", "age"):
         table.add_column(name, justify="right", no_wrap=name != "score")
     for run in runs:
-        score = "" if run.value is None else f"{run.headline} {rounded(run.value, 4)}"
+        score = "" if run.value is None else f"{run.headline} {format_rounded(run.value, 4)}"
         share = "" if run.images >= run.budget_images else f" of {run.budget_images:,}"
         table.add_row(
             Text(str(run.path)),

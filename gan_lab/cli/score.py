@@ -76,7 +76,7 @@ def _print_table(scores: Scores) -> None:
     from rich.table import Table
 
     from gan_lab.cli.console import make_console
-    from gan_lab.utils.numbers import mean_and_spread, rounded
+    from gan_lab.utils.numbers import format_rounded, mean_and_spread
 
     first = next(iter(scores.values())).protocol
     title = (
@@ -87,7 +87,7 @@ def _print_table(scores: Scores) -> None:
         table.add_row(
             name,
             mean_and_spread(score.value, score.spread, 4),
-            "" if score.reference is None else rounded(score.reference, 4),
+            "" if score.reference is None else format_rounded(score.reference, 4),
             "higher" if score.higher_is_better else "lower",
         )
     make_console(table).print(table, soft_wrap=True)

@@ -22,7 +22,7 @@ from gan_lab.config.extensions import (
     list_data_sets,
 )
 from gan_lab.config.renames import RENAMED_KEYS, RUN_FORMAT, pop_format, rename_keys
-from gan_lab.config.schema import Config, check_ranges, leaves, with_values
+from gan_lab.config.schema import Config, check_ranges, list_leaves, with_values
 from gan_lab.config.values import (
     Argument,
     check_names,
@@ -147,7 +147,7 @@ def expand_home(key: str, path: str) -> str:
 
 def expand_homes(config: Config) -> Config:
     """Expand a leading ``~`` in every path of a config."""
-    values = dict(leaves(config))
+    values = dict(list_leaves(config))
     paths = {key: values[key] for key in PATH_KEYS if values[key] is not None}
     return with_values(config, {key: expand_home(key, path) for key, path in paths.items()})
 
@@ -226,8 +226,8 @@ def _find_redundant(
     config: Config, layers: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> frozenset[str]:
     """Return the keys that the last layer sets to null, which is the default, as the only layer."""
-    values = dict(leaves(config))
-    defaults = dict(leaves(replace(Config(), model=type(config.model)())))
+    values = dict(list_leaves(config))
+    defaults = dict(list_leaves(replace(Config(), model=type(config.model)())))
     below = {key for _, layer in layers[:-1] for key in layer}
     return frozenset(
         key
@@ -293,7 +293,7 @@ def flatten(tree: Mapping[str, Any], source: str = "") -> dict[str, Any]:
         UserError: A key is given in two spellings.
     """
     flat: dict[str, Any] = {}
-    for key, value in leaves(tree):
+    for key, value in list_leaves(tree):
         if key in flat:
             raise UserError(f"{source}duplicate key: {key}. Remove one of the two")
         flat[key] = value

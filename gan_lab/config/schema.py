@@ -312,13 +312,13 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     return config
 
 
-def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def list_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Iterate over the leaves of nested mappings or dataclasses, as ('data.batch_size', 64)."""
     if is_dataclass(tree):
         tree = {item.name: getattr(tree, item.name) for item in fields(tree)}
     for key, value in tree.items():
         if (isinstance(value, dict) and value) or is_dataclass(value):
-            yield from leaves(value, f"{prefix}{key}.")
+            yield from list_leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

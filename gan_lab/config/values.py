@@ -17,7 +17,7 @@ from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gan_lab.config.plain_yaml import FLOAT_PATTERN, NULLS, Scalar, parse_float, read, resolve
-from gan_lab.config.schema import leaves
+from gan_lab.config.schema import list_leaves
 from gan_lab.utils.errors import UserError, escape_line_breaks
 
 # of a value in an error message
@@ -132,7 +132,7 @@ def check_texts(config: Any) -> None:
     Raises:
         UserError: A text has line breaks or control characters, or a list has duplicates.
     """
-    for key, value in leaves(config):
+    for key, value in list_leaves(config):
         if isinstance(value, list):
             check_names(key, [item for item in value if isinstance(item, str)])
         elif isinstance(value, str):

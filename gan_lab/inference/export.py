@@ -107,7 +107,7 @@ def export(
                 written["directions"] = found.names
             attachments = attach(unfinished, loaded) if attach else ()
             write_text(
-                unfinished / CARD, model_card.text(written, also, attachments, loaded.is_raw)
+                unfinished / CARD, model_card.format_card(written, also, attachments, loaded.is_raw)
             )
             written["files"] = output.hash_files(unfinished)
             write_text(unfinished / CONFIG, json.dumps(written))

@@ -65,7 +65,7 @@ def probe(
             f"Labels are an input: the {name} of {folder}. Its features would contain them; use an "
             "unconditional run"
         )
-    rows = chosen(data.train, data.spec.classes, labels, seed)
+    rows = choose_rows(data.train, data.spec.classes, labels, seed)
     with torch.random.fork_rng():
         seeding.seed_torch(restored.config.run.seed, "untrained")
         untrained = networks.from_recipe(network.recipe).to(family.device).eval()
@@ -84,7 +84,7 @@ def probe(
     return state
 
 
-def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
+def choose_rows(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
     """Choose rows of labeled images, balanced over the classes."""
     assert split.labels is not None
     per_class = labels // classes

@@ -66,7 +66,7 @@ def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str
     return lines.replace("INPUTS", "{" + inputs + "}")
 
 
-def text(
+def format_card(
     config: dict[str, Any], also: str, attachments: Sequence[str] = (), is_raw: bool = False
 ) -> str:
     """Write the card in Markdown, with the front matter that model hubs read.

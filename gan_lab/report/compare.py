@@ -12,14 +12,14 @@ from statistics import mean, stdev
 from typing import Any
 
 from gan_lab.config.loading import experiments, load
-from gan_lab.config.schema import Config, leaves
+from gan_lab.config.schema import Config, list_leaves
 from gan_lab.report.scales import apply_scale
 from gan_lab.report.statistics import SEEDS, is_best, welch
 from gan_lab.runs.results import WEIGHTS, Score
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import defines_results, to_dict
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.numbers import mean_and_spread, rounded
+from gan_lab.utils.numbers import format_rounded, mean_and_spread
 from gan_lab.utils.score_names import is_trivial_score
 
 # Keys of a protocol in which the values of one column may differ: the checkpoint, the seed of the
@@ -197,7 +197,7 @@ def _collect_values_of_runs(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 def _collect_values(config: Config) -> dict[str, str]:
     """Collect the values that define a run's results, as typed on the command line."""
-    return _format_values(dict(leaves(to_dict(config))))
+    return _format_values(dict(list_leaves(to_dict(config))))
 
 
 def _format_values(values: Mapping[str, Any]) -> dict[str, str]:
@@ -403,7 +403,7 @@ def _describe_real_vs_real(cells: Sequence[tuple[Row, Cell]], column: Column) ->
     values = sorted({cell.reference for _, cell in cells if cell.reference is not None})
     if not values:
         return ""
-    span = " to ".join(dict.fromkeys(map(rounded, (values[0], values[-1]))))
+    span = " to ".join(dict.fromkeys(map(format_rounded, (values[0], values[-1]))))
     return f"{column.title}, real vs. real: {span}"
 
 

@@ -6,7 +6,7 @@ from html import escape
 
 from gan_lab.report import pictures
 from gan_lab.report.run_page import render_template
-from gan_lab.report.summary import verdict
+from gan_lab.report.summary import summarize_run
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 
@@ -17,7 +17,7 @@ def render_run(run: Run) -> str:
     """Render a run as an HTML fragment. If a file is damaged, the fragment is the error."""
     try:
         return render_template(
-            "notebook.html", run=run, verdict=verdict(run), grid=_encode_newest_grid(run)
+            "notebook.html", run=run, verdict=summarize_run(run), grid=_encode_newest_grid(run)
         )
     except UserError as error:
         return f"<p><code>{escape(run.shown_path)}</code><br>{escape(str(error))}</p>"

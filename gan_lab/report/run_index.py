@@ -17,7 +17,7 @@ from gan_lab.report.run_page import render
 from gan_lab.runs.environment import is_started_by_make, name_program
 from gan_lab.runs.run_list import ListedRun
 from gan_lab.utils.files import write_text
-from gan_lab.utils.numbers import rounded
+from gan_lab.utils.numbers import format_rounded
 from gan_lab.utils.output import OutputFiles
 
 PAGE = "index.html"
@@ -88,7 +88,7 @@ def collect_card(run: ListedRun, folder: Path, thumbnail: str) -> dict[str, Any]
         "link": quote(report.as_posix()) if (folder / report).is_file() else "",
         "argument": shlex.quote(str(run.path)),
         "thumbnail": thumbnail,
-        "score": "" if run.value is None else rounded(run.value, 4),
+        "score": "" if run.value is None else format_rounded(run.value, 4),
         # the best first
         "rank": "" if run.value is None else sign * run.value,
         "changed": run.changed,

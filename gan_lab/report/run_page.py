@@ -27,7 +27,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gan_lab.report import curves, pictures
 from gan_lab.report.command_lines import command_lines
-from gan_lab.report.summary import verdict
+from gan_lab.report.summary import summarize_run
 from gan_lab.runs.environment import name_program
 from gan_lab.runs.run import Run, find_family_class
 from gan_lab.utils.errors import UserError
@@ -344,7 +344,7 @@ def _collect_values(
     return {
         "title": run.name,
         "run": run,
-        "verdict": verdict(run),
+        "verdict": summarize_run(run),
         "frames": list(frames.values()),
         "seen": seen,
         "titles": title_columns(run, grids[-1][1]) if grids and reals else [],

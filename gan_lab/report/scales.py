@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gan_lab.utils.numbers import rounded
+from gan_lab.utils.numbers import format_rounded
 
 # Rates of 0 and 1 have no logit, and correlations of -1 and 1 no Fisher z. Every rate is moved
 # toward one half as if half an image of this many were on either side: (1000 x + 0.5) / 1001.
@@ -49,8 +49,8 @@ class Scale:
         if self.is_ratio:
             # Inf instead of an OverflowError for an interval of two seeds that differ by far
             ratio = math.exp(difference) if difference < MAX_EXPONENT else math.inf
-            return rounded(ratio, digits)
-        return rounded(difference, digits, sign)
+            return format_rounded(ratio, digits)
+        return format_rounded(difference, digits, sign)
 
     def format_effect(self, difference: float, low: float, high: float) -> str:
         """Format a difference and its interval, as in "ratio 0.62 (0.5 to 0.78)"."""

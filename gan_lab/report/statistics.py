@@ -11,7 +11,7 @@ from statistics import mean, stdev
 import numpy as np
 import scipy
 
-from gan_lab.utils.numbers import rounded
+from gan_lab.utils.numbers import format_rounded
 
 # Minimum number of seeds per row for a test.
 SEEDS = 3
@@ -35,7 +35,7 @@ class Effect:
 
     def __str__(self) -> str:
         difference, low, high = (
-            rounded(value, sign="+") for value in (self.difference, self.low, self.high)
+            format_rounded(value, sign="+") for value in (self.difference, self.low, self.high)
         )
         return f"{difference} ({low} to {high})"
 

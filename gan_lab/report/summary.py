@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.results import Score
 from gan_lab.runs.run import Run
-from gan_lab.utils.numbers import rounded
+from gan_lab.utils.numbers import format_rounded
 from gan_lab.utils.score_names import TRIVIAL_GENERATORS, is_trivial_score
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Verdict:
     more: int = 0
 
 
-def verdict(run: Run) -> Verdict:
+def summarize_run(run: Run) -> Verdict:
     """Summarize how good the run is, how far it is, and what went wrong."""
     summary = _summarize_scores(run) or _summarize_curve(run)
     if summary is None and run.status == "unfinished":
@@ -104,7 +104,7 @@ def verdict(run: Run) -> Verdict:
 
 def format_number(value: Any) -> str:
     """Format a number with four digits; empty for None."""
-    return rounded(value, 4) if isinstance(value, int | float) else ""
+    return format_rounded(value, 4) if isinstance(value, int | float) else ""
 
 
 def build_rows(run: Run) -> list[Row]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gan_lab import __version__
 from gan_lab.config import groups, loading, plain_yaml
 from gan_lab.config.renames import RUN_FORMAT, pop_format
-from gan_lab.config.schema import Config, leaves
+from gan_lab.config.schema import Config, list_leaves
 from gan_lab.config.values import convert, format_value, is_null, is_text, list_kinds
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.results import WEIGHTS, Score, read_summary
@@ -198,7 +198,7 @@ class Run:
         config = (
             Config() if family_class is None else Config(family=family, model=family_class.Config())
         )
-        defaults = {key: format_value(value) for key, value in leaves(config)}
+        defaults = {key: format_value(value) for key, value in list_leaves(config)}
         return [
             Setting(key, format_value(value), defaults.get(key))
             for key, value in self.values.items()

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from gan_lab.config import plain_yaml
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.renames import RUN_FORMAT
-from gan_lab.config.schema import USER_FOLDERS, Config, leaves
+from gan_lab.config.schema import USER_FOLDERS, Config, list_leaves
 from gan_lab.config.values import format_value
 from gan_lab.runs.environment import describe_environment, is_started_by_make
 from gan_lab.runs.results import WEIGHTS
@@ -227,7 +227,7 @@ def run_id(loaded: LoadedConfig) -> str:
                 f"{MAX_RUN_ID_BYTES}. Choose a shorter name"
             )
         return name
-    values = dict(leaves(loaded.config))
+    values = dict(list_leaves(loaded.config))
     overridden = _list_overridden(loaded)
     parts = [f"{group}={member}" for group, member in sorted(loaded.groups.items())]
     for key in sorted(overridden):
@@ -248,7 +248,7 @@ def name_output(prefix: str, loaded: LoadedConfig, groups: Sequence[str]) -> str
         loaded: The config.
         groups: Groups of keys that it depends on, such as ``data``.
     """
-    values = dict(leaves(loaded.config))
+    values = dict(list_leaves(loaded.config))
     parts = [prefix]
     for group, member in sorted(loaded.groups.items()):
         if group in groups and member not in prefix.split("-"):
@@ -302,7 +302,7 @@ def find_differences(before: Config, now: Config) -> list[str]:
     # With data.source=auto, a run resumes with the source that it began with.
     if now.data.source == "auto":
         now = replace(now, data=replace(now.data, source=before.data.source))
-    old, new = dict(leaves(to_dict(before))), dict(leaves(to_dict(now)))
+    old, new = dict(list_leaves(to_dict(before))), dict(list_leaves(to_dict(now)))
     keys = sorted(
         key
         for key in old.keys() | new.keys()

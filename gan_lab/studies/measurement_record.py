@@ -21,7 +21,7 @@ from typing import Any
 from gan_lab import __version__
 from gan_lab.config import loading
 from gan_lab.config.renames import rename_keys
-from gan_lab.config.schema import leaves
+from gan_lab.config.schema import list_leaves
 from gan_lab.config.values import split_arguments
 from gan_lab.runs.run_folder import defines_results, to_dict
 from gan_lab.studies import Study, measures
@@ -131,7 +131,7 @@ def _resolve(experiment: str, *overrides: str) -> tuple[tuple[str, Any], ...]:
     config = loading.load(experiment, list(overrides)).config
     return tuple(
         (key, value)
-        for key, value in leaves(to_dict(config))
+        for key, value in list_leaves(to_dict(config))
         if defines_results(key) and key != "run.seed"
     )
 

@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from gan_lab.config import loading, plain_yaml
-from gan_lab.config.schema import leaves
+from gan_lab.config.schema import list_leaves
 from gan_lab.config.values import format_overrides, format_value
 from gan_lab.report.scales import apply_scale
 from gan_lab.runs.environment import is_started_by_make
@@ -151,7 +151,7 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
     loaded = loading.load(
         name, [*sweep.fixed_overrides, *overrides, *format_overrides(results.best.values)]
     )
-    values = dict(leaves(to_dict(loaded.config)))
+    values = dict(list_leaves(to_dict(loaded.config)))
     tree = plain_yaml.resolve(loading.read_tree(source))
     merged: dict[str, Any] = {"defaults": tree["defaults"]} if "defaults" in tree else {}
     # The values of the experiment's own file, and those that differ from it: of overrides and of

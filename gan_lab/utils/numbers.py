@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 
-def rounded(value: float, digits: int = 3, sign: str = "") -> str:
+def format_rounded(value: float, digits: int = 3, sign: str = "") -> str:
     """Format a number with ``digits`` significant digits, and large numbers without an exponent.
 
-    >>> rounded(0.12345), rounded(7747.3), rounded(999.6)
+    >>> format_rounded(0.12345), format_rounded(7747.3), format_rounded(999.6)
     ('0.123', '7,747', '1,000')
-    >>> rounded(-123.4, 2, "+"), rounded(0.00001234)
+    >>> format_rounded(-123.4, 2, "+"), format_rounded(0.00001234)
     ('-123', '1.23e-05')
     """
     return f"{value:{sign},.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:{sign}.{digits}g}"
@@ -27,8 +27,8 @@ def format_duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{round(seconds / 60)} min"
     if seconds < 48 * 3600:
-        return f"{rounded(seconds / 3600, 2)} h"
-    return f"{rounded(seconds / 86400, 2)} days"
+        return f"{format_rounded(seconds / 3600, 2)} h"
+    return f"{format_rounded(seconds / 86400, 2)} days"
 
 
 def format_count(number: int, noun: str) -> str:
@@ -42,4 +42,4 @@ def format_count(number: int, noun: str) -> str:
 
 def mean_and_spread(mean: float, sd: float | None, digits: int = 3) -> str:
     """Format mean and standard deviation, as in 0.123 ± 0.045."""
-    return rounded(mean, digits) + ("" if sd is None else f" ± {rounded(sd, 2)}")
+    return format_rounded(mean, digits) + ("" if sd is None else f" ± {format_rounded(sd, 2)}")

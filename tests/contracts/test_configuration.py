@@ -7,7 +7,7 @@ import runpy
 from pathlib import Path
 
 from gan_lab.config import loading
-from gan_lab.config.schema import Config, leaves
+from gan_lab.config.schema import Config, list_leaves
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "configuration.py"))
 
@@ -18,14 +18,14 @@ def test_the_page_of_all_keys_is_up_to_date() -> None:
 
 def test_configuration_page_explains_every_key_and_default() -> None:
     text = SCRIPT["page"]()
-    for key, _ in leaves(Config()):
+    for key, _ in list_leaves(Config()):
         if "." in key:
             (row,) = re.findall(
                 rf"^\| `{re.escape(key)}` \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE
             )
             assert row[2].strip(), f"{key}: add a comment above it in schema.py"
     for family in loading.families():
-        for key, _ in leaves(loading.family_class(family).Config()):
+        for key, _ in list_leaves(loading.family_class(family).Config()):
             assert f"| `model.{key}` |" in text.partition(f"### {family}\n")[2]
 
 

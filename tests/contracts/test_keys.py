@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from gan_lab import cli
 from gan_lab.config import loading, plain_yaml
-from gan_lab.config.schema import Config, leaves
+from gan_lab.config.schema import Config, list_leaves
 from gan_lab.config.values import format_overrides, is_null, list_kinds, split_optional
 from gan_lab.sweeps import check, sweep_file
 from gan_lab.utils.errors import UserError
@@ -119,7 +119,7 @@ def write_sweep(folder: Path, key: str, values: list[Any], experiment: str) -> s
 
 
 def get(config: Config, key: str) -> Any:
-    value = dict(leaves(config))[key]
+    value = dict(list_leaves(config))[key]
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from gan_lab import cli
 from gan_lab.cli.paths import parse_png
 from gan_lab.config import loading
-from gan_lab.config.schema import leaves
+from gan_lab.config.schema import list_leaves
 from gan_lab.data import image_files
 from gan_lab.inference import projection
 from gan_lab.inference.export import export
@@ -269,7 +269,7 @@ def test_load_expands_home_in_path_keys(
     expected = str(tmp_path / path.removeprefix("~/"))
     (tmp_path / "mine.yaml").write_text(f"family: gan\n{key}: {path}\n")
     for loaded in (loading.load("gan", [keys]), loading.load("~/mine.yaml")):
-        assert dict(leaves(loaded.config))[key] == expected
+        assert dict(list_leaves(loaded.config))[key] == expected
 
 
 @pytest.mark.parametrize(

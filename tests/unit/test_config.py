@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gan_lab.config.loading import config_folder, experiments, families, load, parse
-from gan_lab.config.schema import Config, DataConfig, check_ranges, leaves, with_values
+from gan_lab.config.schema import Config, DataConfig, check_ranges, list_leaves, with_values
 from gan_lab.training.callbacks.progress import Progress
 
 
@@ -267,13 +267,13 @@ def test_the_budget_in_iterations_is_rounded_up() -> None:
 
 def test_leaves_walk_dataclasses_and_mappings_alike() -> None:
     config = parse([{"family": "gan", "data": {"size": 40}}])
-    values = dict(leaves(config))
+    values = dict(list_leaves(config))
     assert (values["data.size"], values["model.z_dim"], values["family"]) == (
         40,
         config.model.z_dim,
         "gan",
     )
-    assert dict(leaves({"a": {"b": 1, "c": {}}, "d": [2]})) == {"a.b": 1, "a.c": {}, "d": [2]}
+    assert dict(list_leaves({"a": {"b": 1, "c": {}}, "d": [2]})) == {"a.b": 1, "a.c": {}, "d": [2]}
 
 
 def test_defaults_are_in_their_own_ranges_and_both_ends_of_a_range_are_held() -> None:

@@ -11,7 +11,7 @@ from markupsafe import escape
 
 from gan_lab import report
 from gan_lab.metrics.explanations import explain, list_explanations
-from gan_lab.report.summary import verdict
+from gan_lab.report.summary import summarize_run
 from gan_lab.runs.run import Run
 from tests.helpers.reports import PROTOCOL, entry, written_run
 
@@ -100,7 +100,7 @@ def test_bar_lies_between_mean_image_and_real_images(
     if mean_image is not None:
         best["fd_digits_of_mean_image"] = entry(mean_image)
     path.write_text(json.dumps(summary | {"scores": {"best": best}}))
-    (row,) = verdict(Run(folder)).rows
+    (row,) = summarize_run(Run(folder)).rows
     assert row.share == (None if share is None else pytest.approx(share))
     drawn = re.findall(r'aria-label="(\d+)% of the way', report.render_runs([folder]))
     assert drawn == ([] if share is None else [f"{100 * share:.0f}"])
@@ -109,7 +109,7 @@ def test_bar_lies_between_mean_image_and_real_images(
 def test_page_explains_each_score_and_shows_the_reference(tmp_path: Path) -> None:
     """Next to the headline, which is 2 for generated images and 0.25 for real ones."""
     run = Run(written_run(tmp_path / "run"))
-    summary = verdict(run)
+    summary = summarize_run(run)
     assert (summary.figure, summary.reference) == ("2", "0.25")
     page = report.render_runs([run])
     assert re.search(r"fd_digits, lower is better; real images: <strong>0.25</strong>", page)
@@ -120,4 +120,4 @@ def test_page_explains_each_score_and_shows_the_reference(tmp_path: Path) -> Non
         assert f"<code>{name}</code>" in explained
         assert escape(found.meaning) in explained
     unfinished = Run(written_run(tmp_path / "unfinished", ended=False))
-    assert verdict(unfinished).reference == ""
+    assert summarize_run(unfinished).reference == ""

@@ -14,7 +14,7 @@ import yaml
 
 from gan_lab import report
 from gan_lab.config import loading, plain_yaml
-from gan_lab.config.schema import leaves, with_values
+from gan_lab.config.schema import list_leaves, with_values
 from gan_lab.config.values import convert, format_overrides
 from gan_lab.inference import model_card
 from gan_lab.runs.run import Run
@@ -200,7 +200,7 @@ def test_model_card_quotes_text() -> None:
             "command": f"gan-lab train cgan data.root={text}",
             "data": f"9 images of {text}",
         }
-        card = model_card.text(config, "safetensors")
+        card = model_card.format_card(config, "safetensors")
         # a backslash before punctuation is an escape
         prose = re.sub(r"\\([^\w\s])", r"\1", card)
         assert prose.count(f"\n# {text}\n") == prose.count(f"9 images of {text}.") == 1
@@ -223,7 +223,7 @@ def test_every_config_round_trips_through_its_run_folder() -> None:
         text = plain_yaml.write(to_dict(config))
         restored = loading.parse([plain_yaml.resolve(plain_yaml.read(text))])
         assert restored == config, name
-        assert dict(leaves(restored)) == dict(leaves(replace(config)))
+        assert dict(list_leaves(restored)) == dict(list_leaves(replace(config)))
 
 
 def test_optional_type_accepts_null_only_if_unquoted() -> None:

@@ -23,7 +23,7 @@ from gan_lab.report.comparison_section import (
     label_runs,
 )
 from gan_lab.report.curves import MAX_POINTS, build_charts, build_series
-from gan_lab.report.summary import verdict
+from gan_lab.report.summary import summarize_run
 from gan_lab.runs import run_list
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
@@ -44,7 +44,7 @@ def data_of(path: Path) -> Any:
 
 def test_verdict_compares_best_and_last_checkpoint(tmp_path: Path) -> None:
     """The verdict names the best checkpoint and how much worse the last one is."""
-    made = verdict(Run(written_run(tmp_path / "run")))
+    made = summarize_run(Run(written_run(tmp_path / "run")))
     assert (made.figure, made.caption) == ("2", "fd_digits, lower is better")
     assert made.sentences == ["Best checkpoint: 128 of 256 images. Last checkpoint: 3, 50% worse."]
     assert [(row.name, row.best, row.last, row.raw, row.reals) for row in made.rows] == [
@@ -67,7 +67,7 @@ def test_verdict_last_checkpoint_can_be_best(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "run")
     state = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(state | {"best_iteration": 16}))
-    assert verdict(Run(folder)).sentences == [
+    assert summarize_run(Run(folder)).sentences == [
         "The best checkpoint is the last one, after 256 images."
     ]
     scores = {
@@ -76,7 +76,7 @@ def test_verdict_last_checkpoint_can_be_best(tmp_path: Path) -> None:
     }
     state |= {"headline": "label_accuracy", "scores": scores, "last": {}}
     (folder / "summary.json").write_text(json.dumps(state))
-    made = verdict(Run(folder))
+    made = summarize_run(Run(folder))
     assert made.caption == "label_accuracy, higher is better"
     assert made.sentences[0].endswith("Last checkpoint: 0.6, 25% worse.")
 
@@ -86,7 +86,7 @@ def test_verdict_unfinished_run_reports_progress(
 ) -> None:
     """The verdict on an unfinished run has its progress and the scores measured during training."""
     folder = written_run(tmp_path / "run", "run.images=512", ended=False)
-    made = verdict(Run(folder))
+    made = summarize_run(Run(folder))
     assert made.sentences[:2] == ["The run is unfinished: 256 of 512 images are recorded.",
                                   "Best so far: after 128 images. Latest: 3."]  # fmt: skip
     assert made.figure == "2"
@@ -161,7 +161,7 @@ def test_page_shows_alerts_in_verdict(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "run")
     rows = [f'{i},{16 * i},collapse,"All images are alike, {i}."' for i in range(1, 15)]
     (folder / "health.csv").write_text("\n".join(["iteration,images,kind,sentence", *rows]) + "\n")
-    made = verdict(Run(folder))
+    made = summarize_run(Run(folder))
     assert (made.alerts[0].images, made.alerts[0].kind) == (16, "collapse")
     assert made.alerts[0].sentence == "All images are alike, 1."
     assert (len(made.alerts), made.more) == (12, 2)
