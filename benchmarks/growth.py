@@ -23,7 +23,7 @@ from PIL import Image
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, folder
-from gan_lab.metrics.nearest_neighbors import FAKES
+from gan_lab.metrics.nearest_neighbors import MAX_FAKES
 from gan_lab.metrics.neighbor_search import NeighborSearch
 
 NUMBERS = (1_000, 10_000, 60_000)
@@ -61,7 +61,7 @@ def search_near_copies(n: int, held_out: int) -> None:
     """Search n features for the nearest one of the fakes, and of the held-out images."""
     draws = torch.Generator().manual_seed(0)
     features = torch.randn(n, FEATURES, dtype=torch.float64, generator=draws)
-    fakes = torch.randn(min(FAKES, n), FEATURES, dtype=torch.float64, generator=draws)
+    fakes = torch.randn(min(MAX_FAKES, n), FEATURES, dtype=torch.float64, generator=draws)
     searches = [NeighborSearch(fakes), NeighborSearch(features[:held_out].clone())]
     for block in features.split(BLOCK_ROWS):
         for search in searches:

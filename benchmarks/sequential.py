@@ -21,7 +21,7 @@ from scipy import special
 
 from gan_lab.report import sequential
 from gan_lab.report.scales import Scale, find_scale
-from gan_lab.report.statistics import LEVEL, MIN_DISTINCT_VALUES
+from gan_lab.report.statistics import MIN_DISTINCT_VALUES, SIGNIFICANCE_LEVEL
 from gan_lab.studies.verdict import CONTRADICTED, INCONCLUSIVE, NO_EFFECT, SUPPORTED
 from gan_lab.utils.files import write_text
 
@@ -114,7 +114,7 @@ def simulate_verdicts(
         The verdict of each study [studies], and its number of seeds per arm [studies].
     """
     one, other = _transform(values, find_scale(score))
-    level = LEVEL / predictions
+    level = SIGNIFICANCE_LEVEL / predictions
     limits = sequential.compute_look_levels(looks, level, spending)
     margins = sequential.compute_look_levels(looks, 2 * level, spending)
     verdicts = np.full(len(one), INCONCLUSIVE, object)
@@ -293,7 +293,7 @@ def collect_results(draw: bool) -> dict[str, Any]:
     """Simulate and write the JSON, or with ``draw`` read the committed one."""
     if not draw:
         levels = {
-            name: list(sequential.compute_look_levels(looks, LEVEL, spending))
+            name: list(sequential.compute_look_levels(looks, SIGNIFICANCE_LEVEL, spending))
             for name, (looks, spending) in SCHEDULES.items()
         }
         simulated = {"levels": levels, "errors": simulate_errors(), "power": simulate_power()}

@@ -18,7 +18,7 @@ from gan_lab.metrics import extractors
 from gan_lab.metrics.base import Statistics
 from gan_lab.metrics.evaluator import library_versions
 from gan_lab.metrics.extractors.base import Extractor
-from gan_lab.metrics.extractors.inception import REMEDY, explain_missing_weights
+from gan_lab.metrics.extractors.inception import WEIGHTS_REMEDY, explain_missing_weights
 from gan_lab.metrics.feature_scores import explain_bias
 from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE, frechet_distance, moments
 from gan_lab.metrics.image_sets import ImageSet, share_levels
@@ -26,7 +26,7 @@ from gan_lab.metrics.inception_score import inception_score
 from gan_lab.metrics.kernel import MIN_IMAGES as MIN_KERNEL_IMAGES
 from gan_lab.metrics.kernel import describe_kernel, gaussian_kernel_distance, kernel_distance
 from gan_lab.metrics.manifold import MIN_IMAGES as MIN_MANIFOLD_IMAGES
-from gan_lab.metrics.manifold import SHARES, describe_share, precision_recall_density_coverage
+from gan_lab.metrics.manifold import SCORE_NAMES, describe_share, precision_recall_density_coverage
 from gan_lab.runs.results import Score
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
@@ -253,7 +253,7 @@ def _choose_extractor(
         except UserError as error:
             # For example because the download failed.
             reason = str(error)
-    remedy = "" if REMEDY in reason else f". {REMEDY}"
+    remedy = "" if WEIGHTS_REMEDY in reason else f". {WEIGHTS_REMEDY}"
     notes.append(
         f"Using the extractor {FALLBACK_EXTRACTOR} (fd_{FALLBACK_EXTRACTOR}, not fid): "
         f"{reason}{remedy}"
@@ -359,7 +359,7 @@ class _Value:
 
 def _score_names(extractor: Extractor, metric: str) -> list[str]:
     if metric == "prdc":
-        return [f"{share}_{extractor.name}" for share in SHARES]
+        return [f"{share}_{extractor.name}" for share in SCORE_NAMES]
     return [
         {"fid": extractor.distance, "kid": extractor.kernel, "is": extractor.score or ""}[metric]
     ]
@@ -389,7 +389,7 @@ def _compute(
             real.features[:MAX_MANIFOLD_IMAGES], fake.features[:MAX_MANIFOLD_IMAGES]
         )
         rows = min(n, MAX_MANIFOLD_IMAGES)
-        for share, name in zip(SHARES, _score_names(extractor, "prdc"), strict=True):
+        for share, name in zip(SCORE_NAMES, _score_names(extractor, "prdc"), strict=True):
             values[name] = _Value(shares[share], True, None, describe_share(share, rows))
     if "is" in metrics and extractor.score and fake.logit_rows and fake.count >= extractor.splits:
         mean, deviation = inception_score(fake.logits, extractor.splits)

@@ -24,7 +24,7 @@ from torchvision.datasets import MNIST
 
 from gan_lab.data.mnist import read_bundled_digits
 from gan_lab.data.split import stratified_split
-from gan_lab.metrics.digit_classifier import WEIGHTS, DigitClassifier
+from gan_lab.metrics.digit_classifier import WEIGHTS_FILE, DigitClassifier
 
 BATCH_SIZE = 100
 HELD_OUT_PER_DIGIT = 100
@@ -119,7 +119,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=3200, help=f"batches of {BATCH_SIZE} images")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=WEIGHTS_FILE)
     options = parser.parse_args()
 
     images, labels, test, test_labels, data = load_digits(options.root)

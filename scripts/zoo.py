@@ -30,8 +30,8 @@ def main() -> None:
     """Train, export, and write pictures and table."""
     for name, (experiment, overrides) in MODELS.items():
         run = gan_lab.train(experiment, overrides=[*overrides, "run.root=runs/zoo"])
-        export(run.path, zoo.FOLDER / name)
-        if not zoo.read_model(zoo.FOLDER / name).translates:
+        export(run.path, zoo.ZOO_FOLDER / name)
+        if not zoo.read_model(zoo.ZOO_FOLDER / name).translates:
             generator = gan_lab.load_generator(f"{ZOO_PREFIX}{name}", exact=True)
             images = generator(PICTURE_IMAGES)
             save_grid(images, 20, DOCS / f"zoo_{name}.png", record=generator.record)

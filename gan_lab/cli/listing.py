@@ -87,13 +87,13 @@ def zoo() -> None:
 
     Commands and `load_generator` take zoo:NAME in place of a run.
     """
-    from gan_lab.runs.zoo import LICENSE, list_models
+    from gan_lab.runs.zoo import LICENSE_LINE, list_models
 
     for model in list_models():
         typer.echo(f"{model.address}: {model.summary}, {model.size_bytes / 1e6:.1f} MB")
         typer.echo(f"  try it: {model.usage}")
         typer.echo(f"  trained by: {model.config['command']}; {model.headline}")
-        typer.echo(f"  license: {LICENSE}; data: {model.config['data']}")
+        typer.echo(f"  license: {LICENSE_LINE}; data: {model.config['data']}")
         typer.echo(f"  card: {model.path / 'README.md'}")
 
 

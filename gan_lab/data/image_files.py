@@ -20,7 +20,7 @@ from gan_lab.data.cache import cache_folder
 from gan_lab.data.facts import FileCounts
 from gan_lab.data.image_reader import HEIF_BRANDS, UNSUPPORTED_MAGIC_NUMBERS, silence_pillow
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import MARKER
+from gan_lab.utils.files import MARKER_NAME
 from gan_lab.utils.output import find_outputs, list_recorded
 from gan_lab.utils.provenance import find_recorded_images
 from gan_lab.utils.track import track
@@ -405,7 +405,7 @@ def is_hidden_folder(name: str) -> bool:
 
 def _is_run_folder(folders: list[str], names: list[str]) -> bool:
     """True for a run or a folder of runs: their sample grids are not data."""
-    return MARKER in names or ("config.yaml" in names and "checkpoints" in folders)
+    return MARKER_NAME in names or ("config.yaml" in names and "checkpoints" in folders)
 
 
 def _sniff_all(paths: Sequence[str]) -> Counter[str]:

@@ -33,9 +33,9 @@ from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks, name_class
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.track import track
 
-LABELS = ("auto", "digits", "classifier", "none")
+LABEL_SOURCES = ("auto", "digits", "classifier", "none")
 # classes of the digit classifier
-DIGITS = 10
+NUM_DIGITS = 10
 # images that a classifier labels
 MAX_CLASSIFIED_IMAGES = 4_000
 # images of a class, and of all others, that a direction needs
@@ -102,10 +102,10 @@ def choose_labels(loaded: EMANetworks, labels: str) -> str:
     """Choose the labels of a search: digits, classifier, classes or none.
 
     Raises:
-        UserError: ``labels`` is not one of ``LABELS``, or there is no classifier.
+        UserError: ``labels`` is not one of ``LABEL_SOURCES``, or there is no classifier.
     """
-    if labels not in LABELS:
-        raise UserError(f"Unknown labels: {labels}. Use {', '.join(LABELS)}")
+    if labels not in LABEL_SOURCES:
+        raise UserError(f"Unknown labels: {labels}. Use {', '.join(LABEL_SOURCES)}")
     if labels == "classifier" and find_classifier(loaded) is None:
         raise UserError(
             f"labels=classifier: {loaded.checkpoint} has no classifier. Use digits or none"
@@ -160,7 +160,7 @@ def search(
     directions = find_components(latents, coordinates, classes, count)
     if labels != "none":
         if labels == "digits":
-            digits = [f"digit {i}" for i in range(DIGITS)]
+            digits = [f"digit {i}" for i in range(NUM_DIGITS)]
             classifier = SampleClassifier(load_digit_classifier(), digits)
         if labels != "classes":
             assert classifier is not None

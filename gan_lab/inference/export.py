@@ -103,7 +103,7 @@ def export(
                 # the license of the weights stays that of their authors
                 written["source"] = source
             if found is not None:
-                found.save(unfinished / directions.FILE)
+                found.save(unfinished / directions.FILE_NAME)
                 written["directions"] = found.names
             attachments = attach(unfinished, loaded) if attach else ()
             write_text(

@@ -13,9 +13,9 @@ from gan_lab import __version__
 from gan_lab.runs import exports
 from gan_lab.runs.addresses import is_address
 from gan_lab.runs.checkpoints import find_checkpoint
-from gan_lab.runs.directions import FILE as DIRECTIONS_FILE
+from gan_lab.runs.directions import FILE_NAME as DIRECTIONS_FILE
 from gan_lab.runs.directions import read_directions
-from gan_lab.runs.ema_networks import RAW, load_ema_networks
+from gan_lab.runs.ema_networks import RAW_WEIGHTS, load_ema_networks
 from gan_lab.runs.environment import is_started_by_make, name_program
 from gan_lab.runs.run_folder import name_run
 from gan_lab.utils.errors import UserError
@@ -292,9 +292,9 @@ def find_run(record: Record, path: Path, root: Path) -> tuple[str, list[str], st
             if _compute_digest(folder) == digest:
                 return str(folder), [], ""
             continue
-        if weights == RAW:
-            if _compute_digest(folder, RAW) == digest:
-                return str(folder), ["--weights", RAW], ""
+        if weights == RAW_WEIGHTS:
+            if _compute_digest(folder, RAW_WEIGHTS) == digest:
+                return str(folder), ["--weights", RAW_WEIGHTS], ""
             continue
         best = find_checkpoint_or_none(folder)
         others = sorted((folder / "checkpoints").glob("[!.]*.ckpt"))

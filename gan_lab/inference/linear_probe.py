@@ -31,7 +31,9 @@ from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 from gan_lab.utils.track import stage, track
 
-STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, chosen by cross-validation
+INVERSE_PENALTIES = np.logspace(
+    -4, 2, 7
+)  # inverse strengths of the penalty, chosen by cross-validation
 
 
 def probe(
@@ -113,7 +115,7 @@ def accuracy(data: GANDataModule, rows: list[int], network: nn.Module | None) ->
     test_x, test_y = features(data.test, list(range(len(data.test))), network)
     model = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-        {"logisticregression__C": STRENGTHS},
+        {"logisticregression__C": INVERSE_PENALTIES},
         cv=5,
     )
     with stage("Fitting logistic regressions"), warnings.catch_warnings():

@@ -10,12 +10,12 @@ from typing import Any
 
 from gan_lab.config import plain_yaml
 from gan_lab.degradations import Degradation
-from gan_lab.report.embedding import SCRIPT, choose_snippet
+from gan_lab.report.embedding import SCRIPT_NAME, choose_snippet
 
-PAGE = "index.html"
+PAGE_NAME = "index.html"
 # Repositories of data sets on the Hugging Face hub, by data.name. Other names are no repositories.
 HUB_DATASETS = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
-LOAD = """import json, torch
+LOADING_CODE = """import json, torch
 from safetensors.torch import load_file
 
 graph = json.load(open("config.json"))["networks"]["NETWORK"]["graph"]
@@ -29,7 +29,7 @@ for step in graph["steps"]:
 result = values[graph["output"]]  # MEANING
 """
 
-ONNX = """import numpy as np, onnxruntime
+ONNX_CODE = """import numpy as np, onnxruntime
 
 session = onnxruntime.InferenceSession("NETWORK.onnx")
 result, *_ = session.run(None, INPUTS)  # MEANING
@@ -46,10 +46,10 @@ NUMPY_INPUTS = {
 }
 
 
-def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str:
-    """The lines that run a network of an export without the lab: ``LOAD`` or ``ONNX``."""
+def load_code(name: str, described: dict[str, Any], template: str = LOADING_CODE) -> str:
+    """Format the lines that run a network of an export without the lab, by one of the templates."""
     code, arguments = (
-        NUMPY_INPUTS if template == ONNX else TORCH_INPUTS,
+        NUMPY_INPUTS if template == ONNX_CODE else TORCH_INPUTS,
         described["recipe"]["arguments"],
     )
     sides = {side: ", ".join(map(str, shape)) for side, shape in described["inputs"].items()}
@@ -85,7 +85,7 @@ def format_card(
     ]
     source = f" of {_code_span(config['command'])}" if config["command"] else ""
     metadata = build_metadata(config)
-    if PAGE in attachments:
+    if PAGE_NAME in attachments:
         # of a static Space
         metadata |= {"title": Path(config["experiment"]).stem, "sdk": "static"}
     networks = ", ".join(f"`{each}`" for each in config["networks"])
@@ -112,13 +112,13 @@ def format_card(
         *license_note,
         *(f"![samples of the last grid of the training]({each})"
           for each in attachments if each.endswith(".png")),
-        *([f"[{PAGE}]({PAGE}) shows the run, with the generator running in the browser. "
+        *([f"[{PAGE_NAME}]({PAGE_NAME}) shows the run, with the generator running in the browser. "
            "Open it from disk, or serve this folder as it is: with GitHub Pages, "
            "or as a static Space of the Hugging Face Hub."]
-          if PAGE in attachments else []),
-        *([f"[{SCRIPT}]({SCRIPT}) brings the generator into another page:\n\n```html\n"
+          if PAGE_NAME in attachments else []),
+        *([f"[{SCRIPT_NAME}]({SCRIPT_NAME}) brings the generator into another page:\n\n```html\n"
            + choose_snippet(config["networks"]["generator"]["recipe"]["arguments"]) + "```"]
-          if SCRIPT in attachments else []),
+          if SCRIPT_NAME in attachments else []),
         f"**Data.** {_escape(config['data'])}.",
         *_describe_inputs(config),
         "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores)
@@ -133,7 +133,7 @@ def format_card(
         "**Without the lab**, with torch and safetensors, in this folder:\n\n```python\n"
         + load_code(name, config["networks"][name]) + "```",
         *(["**With onnxruntime and numpy**:\n\n```python\n"
-           + load_code(name, config["networks"][name], ONNX) + "```"]
+           + load_code(name, config["networks"][name], ONNX_CODE) + "```"]
           if also == "onnx" else []),
         "**With it:** `gan_lab.load_generator(folder)(n=16)`, or `gan-lab sample folder`; a "
         "translator by `gan-lab translate folder IN OUT`.",

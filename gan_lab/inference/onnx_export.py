@@ -14,12 +14,12 @@ from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.utils.errors import import_extra
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+REQUIRED_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_installed() -> None:
     """Raise ValueError where a package of the extra ``onnx`` is missing."""
-    for package in PACKAGES:
+    for package in REQUIRED_PACKAGES:
         import_extra(package, "onnx", "format=onnx")
 
 

@@ -31,7 +31,7 @@ from gan_lab.utils.errors import UserError
 from gan_lab.utils.output import OutputFiles
 from gan_lab.utils.track import track
 
-CANDIDATES = 512  # samples of each class, of which the nearest are the starts
+SAMPLES_PER_CLASS = 512  # samples of each class, of which the nearest are the starts
 MIN_CANDIDATES = 16  # of each class, if there are many classes
 # of the samples that are generated at once
 MAX_BATCH, MAX_BATCH_PIXELS = 64, 64 * 128**2
@@ -39,9 +39,9 @@ LEARNING_RATE = 0.15  # of Adam at the start; it falls to 0 along a cosine
 FEATURE_WEIGHT = (
     0.1  # of the squared feature distance, relative to the squared difference of pixels in [-1, 1]
 )
-SNAPSHOTS = 3  # of each of the two descents
+NUM_SNAPSHOTS = 3  # of each of the two descents
 # default number of steps by latent space
-STEPS = {"z": 400, "w": 1000, "w+": 1000}
+STEPS_BY_SPACE = {"z": 400, "w": 1000, "w+": 1000}
 # larger images are reduced to about this side before features are computed
 MAX_FEATURE_SIDE = 256
 
@@ -95,7 +95,7 @@ def project(
         label: The class.
         encoded: A start in Z [Z], the output of an encoder.
         starts: Number of starts in Z.
-        steps: Number of steps. Default: ``STEPS``.
+        steps: Number of steps. Default: ``STEPS_BY_SPACE``.
         seed: Of the samples, and of the noise on w.
         space: z, w or w+. Default: w for StyleGAN2, z for others.
 
@@ -107,7 +107,7 @@ def project(
     several starts and these features are the lab's own.
     """
     space = choose_space(generator, space)
-    steps = STEPS[space] if steps is None else steps
+    steps = STEPS_BY_SPACE[space] if steps is None else steps
     if starts < 1 or steps < 1:
         raise UserError(f"Out of range: starts={starts}, steps={steps}. Both must be at least 1")
     if generator.network.codes:
@@ -149,8 +149,8 @@ def choose_space(generator: TrainedGenerator, space: str | None) -> str:
     has_mapping = isinstance(generator.network, StyleGANGenerator)
     if space is None:
         return "w" if has_mapping else "z"
-    if space not in STEPS:
-        raise UserError(f"Unknown latent space: {space}. Use {', '.join(STEPS)}")
+    if space not in STEPS_BY_SPACE:
+        raise UserError(f"Unknown latent space: {space}. Use {', '.join(STEPS_BY_SPACE)}")
     if space != "z" and not has_mapping:
         raise UserError(f"No latent space {space}: only generators of stylegan2 have one. Use z")
     return space
@@ -214,7 +214,9 @@ def _nearest_samples(
     """Latents [starts, Z] and labels of the samples that are nearest to an image, on its device."""
     given = None if label is None else generator.labels_of(1, label)
     classes = torch.arange(generator.classes) if given is None else given
-    each = max(MIN_CANDIDATES, min(CANDIDATES, 10 * CANDIDATES // max(1, len(classes))))
+    each = max(
+        MIN_CANDIDATES, min(SAMPLES_PER_CLASS, 10 * SAMPLES_PER_CLASS // max(1, len(classes)))
+    )
     z, labels = generator.latents(each, seed), None
     if generator.classes:
         labels, z = classes.repeat_interleave(each), z.repeat(len(classes), 1)
@@ -261,7 +263,7 @@ def _descend(
         loss.sum().backward()
         optimizer.step()
         schedule.step()
-        if step * SNAPSHOTS // steps > (step - 1) * SNAPSHOTS // steps:
+        if step * NUM_SNAPSHOTS // steps > (step - 1) * NUM_SNAPSHOTS // steps:
             kept.append(z.detach().clone())
     return kept
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from gan_lab.inference.export import export
-from gan_lab.inference.model_card import PAGE
+from gan_lab.inference.model_card import PAGE_NAME
 from gan_lab.report import embedding, live, pictures, run_page
 from gan_lab.runs import hub
 from gan_lab.runs.addresses import HUB_PREFIX
@@ -22,7 +22,7 @@ from gan_lab.utils.files import write_text
 from gan_lab.utils.output import list_visible
 
 logger = logging.getLogger("gan_lab")
-PICTURE = "samples.png"
+PICTURE_NAME = "samples.png"
 
 
 def publish(
@@ -72,15 +72,15 @@ def write(
     def attach(unfinished: Path, networks: EMANetworks) -> list[str]:
         opened = Run(run).published()
         attachments = []
-        if attach_grid(opened, unfinished / PICTURE, reals):
-            attachments.append(PICTURE)
+        if attach_grid(opened, unfinished / PICTURE_NAME, reals):
+            attachments.append(PICTURE_NAME)
         if page:
             text, model = run_page.render_site(opened, reals, networks)
-            write_text(unfinished / PAGE, text, errors="replace")
-            attachments.append(PAGE)
+            write_text(unfinished / PAGE_NAME, text, errors="replace")
+            attachments.append(PAGE_NAME)
             if model:
-                write_text(unfinished / embedding.SCRIPT, embedding.render_script(model))
-                attachments.append(embedding.SCRIPT)
+                write_text(unfinished / embedding.SCRIPT_NAME, embedding.render_script(model))
+                attachments.append(embedding.SCRIPT_NAME)
         return attachments
 
     export(run, folder, also, weights, overwrite, attach)

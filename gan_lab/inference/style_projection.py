@@ -32,7 +32,7 @@ RAMP_UP_SHARE, RAMP_DOWN_SHARE = 0.05, 0.25
 W_NOISE_SCALE, W_NOISE_SHARE = 0.05, 0.75
 NOISE_REGULARIZATION_WEIGHT = 1e5
 # intermediate results; in W+ half of them in W
-SNAPSHOTS = 6
+NUM_SNAPSHOTS = 6
 # the pyramid of a noise image ends before its sides get smaller
 MIN_PYRAMID_SIDE = 8
 
@@ -65,16 +65,16 @@ def descend_styles(
         seed: Of the latents that give the statistics of w, and of the noise on w.
 
     Returns:
-        The start and ``SNAPSHOTS`` intermediate results, the last step among them.
+        The start and ``NUM_SNAPSHOTS`` intermediate results, the last step among them.
     """
     mean, scale = measure_w(network, label, seed)
     w = mean.repeat(1, 1, 1)
     noise = [_normalize(each) for each in network.list_constant_noise()]
     way = [_read_styles(w, noise, network.num_ws)]
     if not per_layer:
-        way += _descend(network, loss, w, noise, steps, SNAPSHOTS, seed, scale)
+        way += _descend(network, loss, w, noise, steps, NUM_SNAPSHOTS, seed, scale)
         return way
-    way += _descend(network, loss, w, noise, steps, SNAPSHOTS // 2, seed, scale)
+    way += _descend(network, loss, w, noise, steps, NUM_SNAPSHOTS // 2, seed, scale)
     w, noise = way[-1].ws[None], [each[None, None] for each in way[-1].noise]
     way += _descend(
         network,
@@ -82,7 +82,7 @@ def descend_styles(
         w,
         noise,
         math.ceil(steps / 2),
-        SNAPSHOTS // 2,
+        NUM_SNAPSHOTS // 2,
         seed,
         0.0,
         LAYER_LEARNING_RATE,

@@ -31,7 +31,7 @@ logger = logging.getLogger("gan_lab")
 # pixels: the side of a tile; how much of its inner edges is thrown away, since the network saw no
 # neighbors there; and how wide the seam is across which one tile passes into the next
 TILE, MARGIN, SEAM = 768, 96, 64
-NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
+NETWORK_BY_DIRECTION = {"AtoB": "generator", "BtoA": "generator_back"}
 # of a mask, whose lighter pixels count as white
 MAX_BLACK_LEVEL = 127
 
@@ -52,13 +52,15 @@ class TrainedTranslator:
 
     def __init__(self, path: Path, direction: str = "AtoB", weights: str = "best") -> None:
         loaded = load_ema_networks(path, weights)
-        if direction not in NETWORKS:
-            raise UserError(f"Unknown direction: {direction}. Choose {' or '.join(NETWORKS)}")
+        if direction not in NETWORK_BY_DIRECTION:
+            raise UserError(
+                f"Unknown direction: {direction}. Choose {' or '.join(NETWORK_BY_DIRECTION)}"
+            )
         if "source_channels" not in loaded.networks["generator"].recipe["arguments"]:
             raise UserError(
                 f"Not an image-to-image generator: {loaded.checkpoint}. Use `gan-lab sample`"
             )
-        if NETWORKS[direction] not in loaded.networks:
+        if NETWORK_BY_DIRECTION[direction] not in loaded.networks:
             raise UserError(f"No {direction} generator: {loaded.checkpoint}. Use AtoB")
         self.device = get_default_device()
         # of the images, see ``utils/provenance.py``
@@ -67,7 +69,7 @@ class TrainedTranslator:
             **loaded.describe_source(),
             "direction": direction,
         }
-        self.network = loaded.networks[NETWORKS[direction]].to(self.device)
+        self.network = loaded.networks[NETWORK_BY_DIRECTION[direction]].to(self.device)
         first = image_reader.MAX_LEVELS * (direction == "BtoA")
         # Of unpaired sets, the config has the levels of the inputs and of the targets.
         self.levels = loaded.levels[first:][: image_reader.MAX_LEVELS] or loaded.levels

@@ -21,7 +21,7 @@ from gan_lab.networks.classifier import Classifier
 MAX_SIDE = 32
 MIN_IMAGES_PER_CLASS = 5
 # training of the classifier with Adam
-STEPS = 240
+TRAINING_STEPS = 240
 BATCH_SIZE = 50
 LEARNING_RATE = 1e-3
 
@@ -94,7 +94,7 @@ class ClassificationAccuracyScore(Metric):
         optimizer = Adam(network.parameters(), LEARNING_RATE)
         n = len(fake["images"])
         order = EndlessBatchSampler(
-            n, BATCH_SIZE, 0, 0, STEPS, purpose="classification accuracy score"
+            n, BATCH_SIZE, 0, 0, TRAINING_STEPS, purpose="classification accuracy score"
         )
         # evaluation runs under no_grad
         with torch.enable_grad():
@@ -112,7 +112,7 @@ class ClassificationAccuracyScore(Metric):
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         description = (
-            f"convolutional, {STEPS} steps of {BATCH_SIZE} fakes, "
+            f"convolutional, {TRAINING_STEPS} steps of {BATCH_SIZE} fakes, "
             f"images of at most {MAX_SIDE} pixels"
         )
         return {"extractor": "classifier", "classifier": description, "rows": min(n, self.cap)}

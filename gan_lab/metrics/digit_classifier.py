@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 # side of its input in pixels
-SIZE = 28
-FEATURES = 64
+SIDE_PX = 28
+NUM_FEATURES = 64
 # Written by scripts/train_digit_classifier.py; digits.json documents the training.
-WEIGHTS = Path(__file__).with_name("digits.safetensors")
+WEIGHTS_FILE = Path(__file__).with_name("digits.safetensors")
 
 
 def _convolution(
@@ -39,11 +39,11 @@ class DigitClassifier(nn.Module):
             _convolution(64, 64, stride=2),
             _convolution(64, 64, padding=0),
             nn.Flatten(),
-            nn.Linear(64 * 5 * 5, FEATURES, bias=False),
-            nn.BatchNorm1d(FEATURES),
+            nn.Linear(64 * 5 * 5, NUM_FEATURES, bias=False),
+            nn.BatchNorm1d(NUM_FEATURES),
             nn.ReLU(),
         )
-        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(FEATURES, 10))
+        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(NUM_FEATURES, 10))
 
     def features(self, images: Tensor) -> Tensor:
         """Compute the input of the last layer, [B, 64].
@@ -51,8 +51,8 @@ class DigitClassifier(nn.Module):
         The images are averaged over their channels and resized to 28 x 28.
         """
         images = images.mean(dim=1, keepdim=True)
-        if images.shape[-2:] != (SIZE, SIZE):
-            images = interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
+        if images.shape[-2:] != (SIDE_PX, SIDE_PX):
+            images = interpolate(images, (SIDE_PX, SIDE_PX), mode="bilinear", antialias=True)
         features: Tensor = self.body(images)
         return features
 
@@ -64,5 +64,5 @@ class DigitClassifier(nn.Module):
 def load_digit_classifier(device: torch.device | str = "cpu") -> DigitClassifier:
     """Load the classifier that ships with the lab in float32 and evaluation mode, frozen."""
     classifier = DigitClassifier()
-    classifier.load_state_dict(load_file(WEIGHTS))
+    classifier.load_state_dict(load_file(WEIGHTS_FILE))
     return classifier.requires_grad_(False).eval().to(device)

@@ -22,7 +22,7 @@ from gan_lab.metrics.kernel import (
     kernel_distance,
 )
 from gan_lab.metrics.manifold import MIN_IMAGES as MIN_MANIFOLD_IMAGES
-from gan_lab.metrics.manifold import SHARES, describe_share, precision_recall_density_coverage
+from gan_lab.metrics.manifold import SCORE_NAMES, describe_share, precision_recall_density_coverage
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.score_names import TRIVIAL_GENERATORS
 
@@ -205,7 +205,7 @@ class FeatureScores(Metric):
         self.final = final
         self.frechet = frechet
         self.kernel = final or not frechet
-        self.share_names = [f"{share}_{extractor.name}" for share in SHARES]
+        self.share_names = [f"{share}_{extractor.name}" for share in SCORE_NAMES]
         # The first score is the default of metrics.headline.
         higher: dict[str, bool | None] = {
             extractor.distance if frechet else extractor.kernel: False
@@ -265,7 +265,8 @@ class FeatureScores(Metric):
         if self.final and min(len(real["features"]), len(fake["features"])) >= MIN_MANIFOLD_IMAGES:
             shares = precision_recall_density_coverage(real["features"], fake["features"])
             values |= {
-                name: shares[share] for name, share in zip(self.share_names, SHARES, strict=True)
+                name: shares[share]
+                for name, share in zip(self.share_names, SCORE_NAMES, strict=True)
             }
         return values
 
@@ -308,7 +309,7 @@ class FeatureScores(Metric):
         if score == self.extractor.kernel:
             return self.extractor_protocol | describe_kernel(rows, self.extractor.sigma)
         if score in self.share_names:
-            share = SHARES[self.share_names.index(score)]
+            share = SCORE_NAMES[self.share_names.index(score)]
             return self.extractor_protocol | describe_share(share, rows)
         return self.extractor_protocol
 

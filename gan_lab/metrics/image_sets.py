@@ -26,7 +26,7 @@ from gan_lab.utils.provenance import parse_record
 ARRAY_SUFFIXES = (".npz", ".npy")
 # names that other programs give to the images in an .npz file
 ARRAY_NAMES = ("images", "arr_0")
-SOURCES = (
+IMAGE_SOURCES = (
     "a folder, a .zip, .npz or .npy file, an array, a tensor, a data set, or batches of images"
 )
 
@@ -118,7 +118,7 @@ class ImageSet:
                 yield self._to_batch(_first_of(item)), ""
         else:
             raise UserError(
-                f"The {self.name} are of the type {type(source).__name__}. Pass {SOURCES}."
+                f"The {self.name} are of the type {type(source).__name__}. Pass {IMAGE_SOURCES}."
             )
 
     def inspect(self) -> np.ndarray:
@@ -157,13 +157,13 @@ class ImageSet:
             for file in self._files:
                 yield self._read_image(file, str(file)), str(file)
         elif not path.is_file():
-            raise UserError(f"The {self.name} do not exist: {path}. Pass {SOURCES}.")
+            raise UserError(f"The {self.name} do not exist: {path}. Pass {IMAGE_SOURCES}.")
         elif path.suffix.lower() == ".zip":
             yield from self._read_zip(path)
         elif path.suffix.lower() in ARRAY_SUFFIXES:
             yield from self._split(self._load_array(path))
         else:
-            raise UserError(f"The {self.name} cannot be read: {path}. Pass {SOURCES}.")
+            raise UserError(f"The {self.name} cannot be read: {path}. Pass {IMAGE_SOURCES}.")
 
     def _read_image(self, path: Path, label: str) -> Tensor:
         """Read an image file as uint8 [1, 3, H, W]; ``label`` names it in errors."""
@@ -268,7 +268,7 @@ class ImageSet:
             )
         if not isinstance(images, np.ndarray | Tensor):
             raise UserError(
-                f"The {self.name} contain {type(images).__name__} objects. Pass {SOURCES}."
+                f"The {self.name} contain {type(images).__name__} objects. Pass {IMAGE_SOURCES}."
             )
         # Copy, because torch warns about read-only arrays that are mapped from a file.
         batch = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images

@@ -15,7 +15,7 @@ from gan_lab.utils.errors import UserError
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
-SUBSETS = 100
+NUM_SUBSETS = 100
 MAX_SUBSET_SIZE = 1000
 # torch-fidelity's seed, so that the subsets and the values are the same.
 SUBSET_SEED = 2020
@@ -64,7 +64,7 @@ def choose_subset_size(n: int) -> int:
 
 
 def kernel_distance(
-    real: Tensor, fake: Tensor, subsets: int = SUBSETS, subset_size: int | None = None
+    real: Tensor, fake: Tensor, subsets: int = NUM_SUBSETS, subset_size: int | None = None
 ) -> tuple[float, float]:
     """Compute KID: the mean ``squared_mmd`` under the ``polynomial_kernel`` over random subsets.
 
@@ -141,7 +141,7 @@ def describe_kernel(rows: int, sigma: float | None) -> dict[str, Any]:
     """Describe a kernel distance over ``rows`` rows of features, for its protocol."""
     if sigma:
         return {"sigma": sigma, "rows": rows}
-    return {"subsets": SUBSETS, "subset_size": choose_subset_size(rows), "rows": rows}
+    return {"subsets": NUM_SUBSETS, "subset_size": choose_subset_size(rows), "rows": rows}
 
 
 class KernelDistance(ImageSetMetric):
@@ -169,7 +169,7 @@ class KernelDistance(ImageSetMetric):
         self,
         extractor: str | nn.Module = "inception",
         *,
-        subsets: int = SUBSETS,
+        subsets: int = NUM_SUBSETS,
         subset_size: int | None = None,
         sigma: float | None = None,
         **kwargs: Any,

@@ -18,18 +18,18 @@ from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
 from gan_lab.metrics.explanations import Explanation
-from gan_lab.metrics.nearest_neighbors import FAKES, draw_samples
+from gan_lab.metrics.nearest_neighbors import MAX_FAKES, draw_samples
 from gan_lab.networks.classifier import Classifier
 from gan_lab.seeding import Stream
 
 logger = logging.getLogger("gan_lab")
 # training of the detector with Adam
-STEPS = 300
+TRAINING_STEPS = 300
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
 # A detector trained on ten faces calls 0.6 of all held-out faces augmented.
 MIN_IMAGES = 50
-NAMES = ("leaks", "leaks_of_reals", "leaks_of_augmented")
+SCORE_NAMES = ("leaks", "leaks_of_reals", "leaks_of_augmented")
 EXPLANATIONS = {
     "leaks": Explanation(
         "Leaks of the augmentation",
@@ -47,7 +47,7 @@ EXPLANATIONS = {
 
 
 def find_leaks(
-    family: Family, data: GANDataModule, seed: int, fakes: int = FAKES
+    family: Family, data: GANDataModule, seed: int, fakes: int = MAX_FAKES
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Compute the shares of images that a detector classifies as augmented.
 
@@ -75,10 +75,12 @@ def find_leaks(
         augment(plain, policy, Stream(0, "leaks/held out")),
     )
     values = {
-        name: share_augmented(detector, pixels) for name, pixels in zip(NAMES, images, strict=True)
+        name: share_augmented(detector, pixels)
+        for name, pixels in zip(SCORE_NAMES, images, strict=True)
     }
     description = (
-        f"convolutional, {STEPS} steps of {BATCH_SIZE} training images, half of them by {policy}"
+        f"convolutional, {TRAINING_STEPS} steps of {BATCH_SIZE} training images, "
+        f"half of them by {policy}"
     )
     return values, {
         "extractor": "classifier",
@@ -111,7 +113,7 @@ def train_detector(pixels: Tensor, policy: str) -> Classifier:
     optimizer = Adam(network.parameters(), LEARNING_RATE)
     half = BATCH_SIZE // 2
     targets = torch.arange(2).repeat_interleave(half)
-    order = EndlessBatchSampler(len(pixels), BATCH_SIZE, 0, 0, STEPS, purpose="leaks")
+    order = EndlessBatchSampler(len(pixels), BATCH_SIZE, 0, 0, TRAINING_STEPS, purpose="leaks")
     # Evaluation runs under no_grad.
     with torch.enable_grad():
         for step, rows in enumerate(order):

@@ -18,7 +18,7 @@ logger = logging.getLogger("gan_lab")
 PRECISION_NEIGHBORS = 3
 DENSITY_NEIGHBORS = 5
 MIN_IMAGES = DENSITY_NEIGHBORS + 1
-SHARES = ("precision", "recall", "density", "coverage")
+SCORE_NAMES = ("precision", "recall", "density", "coverage")
 
 
 def compute_radii(features: Tensor, neighbors: tuple[int, ...]) -> list[Tensor]:
@@ -105,7 +105,7 @@ def precision_recall_density_coverage(real: Tensor, fake: Tensor) -> dict[str, f
 
 
 def describe_share(share: str, rows: int) -> dict[str, Any]:
-    """Describe one of ``SHARES`` over ``rows`` rows of features, for its protocol."""
+    """Describe one of ``SCORE_NAMES`` over ``rows`` rows of features, for its protocol."""
     neighbors = PRECISION_NEIGHBORS if share in ("precision", "recall") else DENSITY_NEIGHBORS
     # The key is stored in summary.json, so its spelling stays.
     return {"neighbours": neighbors, "rows": rows}

@@ -23,7 +23,7 @@ from gan_lab.seeding import Stream
 
 logger = logging.getLogger("gan_lab")
 # Number of samples to examine, and of training images that represent the training set.
-FAKES = 500
+MAX_FAKES = 500
 # Larger sets of features than 256 MB are not cached.
 MAX_CACHED_NUMBERS = 2**25
 # With fewer, the closest held-out image is no estimate of a quantile of 1%.
@@ -133,7 +133,7 @@ def find_neighbors(
     extractor: Extractor,
     seed: int,
     shown: int = 32,
-    fakes: int = FAKES,
+    fakes: int = MAX_FAKES,
 ) -> tuple[dict[str, float], dict[str, Any], Tensor]:
     """Find the nearest training image of each sample, searching all training images.
 
@@ -154,7 +154,7 @@ def find_neighbors(
         for split in (["validation", "test"] if data.divided else ["test"])
     ]
     train = data.reference(sys.maxsize, split="learned")
-    some_train = data.reference(FAKES, split="learned")
+    some_train = data.reference(MAX_FAKES, split="learned")
     # The stream is named as in earlier versions, so that a seed keeps its samples.
     images = draw_samples(family, data, seed, "neighbours", fakes)
     device = family.device

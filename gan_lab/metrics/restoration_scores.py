@@ -20,7 +20,7 @@ from gan_lab.metrics.explanations import Explanation
 from gan_lab.metrics.psnr import psnr, squared_error
 
 # the trivial restorations of each kind of degradation, the best one first
-TRIVIAL = {
+TRIVIAL_METHODS = {
     "mask": ("mean_fill",),
     "downsample": ("bicubic", "nearest_pixel"),
     "noise": ("median_filter", "noisy"),
@@ -106,7 +106,7 @@ class Restoration(Metric):
 
     @classmethod
     def applies(cls, setting: Setting) -> bool:
-        return setting.degradation.kind in TRIVIAL
+        return setting.degradation.kind in TRIVIAL_METHODS
 
     @classmethod
     def create(cls, setting: Setting) -> list[Metric]:
@@ -114,7 +114,7 @@ class Restoration(Metric):
 
     def __init__(self, degradation: Degradation) -> None:
         self.degradation = degradation
-        self.trivial = TRIVIAL[degradation.kind]
+        self.trivial = TRIVIAL_METHODS[degradation.kind]
         self.has_hole = degradation.kind == "mask"
         self.higher_is_better: dict[str, bool | None] = {}
         for name in self.trivial:
@@ -162,7 +162,7 @@ def restore(name: str, batch: Batch, factor: int) -> Tensor:
     """Restore degraded images without a network.
 
     Args:
-        name: One of ``TRIVIAL``.
+        name: One of ``TRIVIAL_METHODS``.
         batch: Images and degraded sources, uint8.
         factor: The factor of downsampled sources.
 

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from gan_lab.networks.dcgan import SLOPE, DCGANDiscriminator, DCGANGenerator
+from gan_lab.networks.dcgan import NEGATIVE_SLOPE, DCGANDiscriminator, DCGANGenerator
 from gan_lab.networks.layers import Network, Norm
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_lab.utils.errors import UserError
@@ -34,7 +34,7 @@ def discriminator(
     norm: Norm,
     classes: int = 0,
     dropout: float = 0.0,
-    slope: float = SLOPE,
+    slope: float = NEGATIVE_SLOPE,
 ) -> Network:
     """Build a discriminator or critic: images and, with classes, labels [B] to logits [B]."""
     if kind == "mlp":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from gan_lab.networks.dcgan import SLOPE, DCGANDiscriminator
+from gan_lab.networks.dcgan import NEGATIVE_SLOPE, DCGANDiscriminator
 from gan_lab.networks.layers import Network
 
 
@@ -30,13 +30,13 @@ class Classifier(Network):
         self.head = nn.Linear(hidden, classes)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, SLOPE)
+                nn.init.kaiming_normal_(layer.weight, NEGATIVE_SLOPE)
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
 
     def features(self, x: Tensor) -> Tensor:
         """Compute the input of the last dense layer, [B, hidden], from images [B, C, H, W]."""
-        return leaky_relu(self.body(x), SLOPE)
+        return leaky_relu(self.body(x), NEGATIVE_SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(x))

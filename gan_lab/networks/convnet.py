@@ -17,9 +17,9 @@ from gan_lab.networks.dcgan import num_downsamples
 from gan_lab.networks.layers import Network, one_hot, projection_logits, upsample_bilinear
 
 # negative slope of LeakyReLU (Huang et al. 2024, section 3)
-SLOPE = 0.2
+NEGATIVE_SLOPE = 0.2
 # ratio of a block's inner to its outer channels (inverted bottleneck)
-EXPANSION = 2
+EXPANSION_RATIO = 2
 # channels per group of the 3 x 3 convolution; if it does not divide them, the greatest common
 # divisor
 GROUP_CHANNELS = 16
@@ -125,15 +125,15 @@ class Block(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        inner = EXPANSION * channels
+        inner = EXPANSION_RATIO * channels
         self.expand = nn.Conv2d(channels, inner, 1)
         groups = inner // math.gcd(GROUP_CHANNELS, inner)
         self.mix = nn.Conv2d(inner, inner, 3, 1, 1, groups=groups)
         self.contract = nn.Conv2d(inner, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = functional.leaky_relu(self.expand(x), SLOPE)
-        return x + self.contract(functional.leaky_relu(self.mix(h), SLOPE))
+        h = functional.leaky_relu(self.expand(x), NEGATIVE_SLOPE)
+        return x + self.contract(functional.leaky_relu(self.mix(h), NEGATIVE_SLOPE))
 
 
 class Upsample(nn.Module):
@@ -161,6 +161,6 @@ def initialize_fixup(network: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
     for block in blocks:
         for convolution in (block.expand, block.mix):
-            nn.init.kaiming_normal_(convolution.weight, SLOPE)
+            nn.init.kaiming_normal_(convolution.weight, NEGATIVE_SLOPE)
             convolution.weight.mul_(len(blocks) ** -0.25)
         nn.init.zeros_(block.contract.weight)

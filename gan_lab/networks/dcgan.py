@@ -14,7 +14,7 @@ from gan_lab.networks.layers import Network, Norm, dropout_layers, initialize_no
 from gan_lab.utils.errors import UserError
 
 # negative slope of LeakyReLU (Radford et al. 2015, section 4)
-SLOPE = 0.2
+NEGATIVE_SLOPE = 0.2
 
 
 def num_downsamples(height: int, width: int) -> int:
@@ -119,7 +119,7 @@ class DCGANDiscriminator(Network):
         norm: Norm = "batch",
         outputs: int = 1,
         dropout: float = 0.0,
-        slope: float = SLOPE,
+        slope: float = NEGATIVE_SLOPE,
     ) -> None:
         super().__init__()
         channels, height, breadth = shape

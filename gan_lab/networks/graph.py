@@ -17,9 +17,9 @@ from gan_lab.seeding import Stream
 MAX_DIFFERENCE = 1e-5
 # operations with several results, which are replaced by operations with one
 BATCH_NORM = "aten._native_batch_norm_legit_no_training.default"
-SPLIT = "aten.split.Tensor"
+SPLIT_OPERATOR = "aten.split.Tensor"
 # operations that do not change values
-COPIES = ("aten.clone.default", "aten.contiguous.default", "aten.alias.default")
+COPY_OPERATORS = ("aten.clone.default", "aten.contiguous.default", "aten.alias.default")
 # inputs: names; steps: dicts of op, out and args; output: a name
 Graph = dict[str, Any]
 
@@ -65,12 +65,12 @@ def trace_operations(
             tensors[spec.target] = _get_tensor(exported, spec.target)
     steps: list[dict[str, Any]] = []
     for node in exported.graph.nodes:
-        if node.op == "call_function" and str(node.target) in COPIES:
+        if node.op == "call_function" and str(node.target) in COPY_OPERATORS:
             names[node.name] = names[node.args[0].name]
         elif (
             node.op == "call_function"
             and not _is_assertion(node)
-            and str(node.target) not in (BATCH_NORM, SPLIT)
+            and str(node.target) not in (BATCH_NORM, SPLIT_OPERATOR)
         ):
             steps.append(_convert_node(node, names))
         elif node.op == "output":
@@ -283,7 +283,7 @@ def _convert_node(node: Node, names: dict[str, str]) -> dict[str, Any]:
         source, index = node.args
         assert isinstance(source, Node)
         assert isinstance(index, int)
-        if str(source.target) == SPLIT:
+        if str(source.target) == SPLIT_OPERATOR:
             x, size, side = (*source.args, 0)[:3]
             operation, args = "aten.slice.Tensor", (x, side, index * size, (index + 1) * size)  # type: ignore[operator]
         else:

@@ -13,7 +13,7 @@ from gan_lab.networks.layers import Network, Norm, dropout_layers, one_hot
 # weight of the current batch; the same as momentum=0.8 in Keras
 BATCH_NORM_MOMENTUM = 0.2
 # negative slope of LeakyReLU
-SLOPE = 0.2
+NEGATIVE_SLOPE = 0.2
 
 
 class MLPGenerator(Network):
@@ -43,7 +43,7 @@ class MLPGenerator(Network):
         layers: list[nn.Module] = []
         inputs = z_dim + classes
         for features in (4 * width, 8 * width, 16 * width):
-            layers += [nn.Linear(inputs, features), nn.LeakyReLU(SLOPE)]
+            layers += [nn.Linear(inputs, features), nn.LeakyReLU(NEGATIVE_SLOPE)]
             if norm == "batch":
                 layers.append(nn.BatchNorm1d(features, eps, BATCH_NORM_MOMENTUM))
             inputs = features
@@ -74,7 +74,7 @@ class MLPDiscriminator(Network):
         width: int = 64,
         norm: Norm = "none",
         dropout: float = 0.0,
-        slope: float = SLOPE,
+        slope: float = NEGATIVE_SLOPE,
     ) -> None:
         super().__init__()
         self.classes = classes

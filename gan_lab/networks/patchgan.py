@@ -12,7 +12,7 @@ from gan_lab.networks.layers import Network, initialize_normal
 from gan_lab.utils.errors import UserError
 
 # negative slope of LeakyReLU (Isola et al. 2017, section 6.1)
-SLOPE = 0.2
+NEGATIVE_SLOPE = 0.2
 # layers have up to 8 x width channels
 MAX_WIDTH_FACTOR = 8
 
@@ -78,7 +78,7 @@ class PatchDiscriminator(Network):
         self.conditional = source_channels > 0
         stack: list[nn.Module] = [
             nn.Conv2d(channels + source_channels, width, 4, 2, 1),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
         ]
         before = width
         for i in range(1, layers + 1):
@@ -87,7 +87,7 @@ class PatchDiscriminator(Network):
             stack += [
                 nn.Conv2d(before, after, 4, stride, 1, bias=norm in NORMS_WITH_BIAS),
                 *norm_layer(after, norm, affine),
-                nn.LeakyReLU(SLOPE),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
             ]
             before = after
         self.stack = nn.Sequential(*stack, nn.Conv2d(before, 1, 4, 1, 1))

@@ -23,7 +23,7 @@ from gan_lab.networks.dcgan import num_downsamples
 from gan_lab.networks.layers import Network, one_hot
 from gan_lab.seeding import Stream
 
-SLOPE = 0.2
+NEGATIVE_SLOPE = 0.2
 # gain of leaky ReLU that preserves the variance
 ACTIVATION_GAIN = math.sqrt(2)
 EPSILON = 1e-8
@@ -506,7 +506,7 @@ def per_channel(x: Tensor) -> Tensor:
 
 def activate(x: Tensor) -> Tensor:
     """Apply leaky ReLU and a gain that preserves the variance."""
-    return functional.leaky_relu(x, SLOPE) * ACTIVATION_GAIN
+    return functional.leaky_relu(x, NEGATIVE_SLOPE) * ACTIVATION_GAIN
 
 
 def limit(x: Tensor, bound: float) -> Tensor:

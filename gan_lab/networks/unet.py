@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from gan_lab.networks.layers import Network, dropout_layers, initialize_normal
 from gan_lab.networks.patchgan import (
     MAX_WIDTH_FACTOR,
+    NEGATIVE_SLOPE,
     NORMS_WITH_BIAS,
-    SLOPE,
     TranslatorNorm,
     norm_layer,
 )
@@ -92,7 +92,7 @@ class UNet(Network):
             before = widths[i - 1] if i else source_channels
             layer_norm = norm if 0 < i < depth - 1 else "none"
             bias = layer_norm in NORMS_WITH_BIAS
-            activation = [nn.LeakyReLU(SLOPE)] if i else []
+            activation = [nn.LeakyReLU(NEGATIVE_SLOPE)] if i else []
             convolution = nn.Conv2d(before, after, 4, 2, 1, bias=bias)
             norms = norm_layer(after, layer_norm, affine)
             self.down.append(nn.Sequential(*activation, convolution, *norms))

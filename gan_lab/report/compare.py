@@ -14,7 +14,7 @@ from typing import Any
 from gan_lab.config.loading import experiments, load
 from gan_lab.config.schema import Config, list_leaves
 from gan_lab.report.scales import apply_scale
-from gan_lab.report.statistics import SEEDS, is_best, welch
+from gan_lab.report.statistics import MIN_SEEDS, is_best, welch
 from gan_lab.runs.results import WEIGHTS, Score
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import defines_results, to_dict
@@ -274,7 +274,7 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best
         else:
             comparison.notes.append(_mark_best(cells, column))
         comparison.notes.append(_describe_real_vs_real(cells, column))
-        if len(cells) > 1 and min(cell.n for _, cell in cells) < SEEDS:
+        if len(cells) > 1 and min(cell.n for _, cell in cells) < MIN_SEEDS:
             undecided.append(column.title)
     comparison.notes = [note for note in comparison.notes if note]
     if undecided:
@@ -282,8 +282,8 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best
         used = {run.shared_config.run.seed for run in fewest.runs}
         unused = next(seed for seed in itertools.count() if seed not in used)
         comparison.notes.append(
-            f"no best value is marked for {', '.join(undecided)}: the test needs {SEEDS} seeds per "
-            f"row. Train another seed with run.seed={unused}"
+            f"no best value is marked for {', '.join(undecided)}: the test needs {MIN_SEEDS} seeds "
+            f"per row. Train another seed with run.seed={unused}"
         )
     return comparison
 
@@ -385,7 +385,7 @@ def _mark_best(cells: Sequence[tuple[Row, Cell]], column: Column) -> str:
     ((_, first), best), *others = ranked
     first.best = is_best(best, [values for _, values in others])
     (row, second), values = others[0]
-    if min(first.n, second.n) < SEEDS:
+    if min(first.n, second.n) < MIN_SEEDS:
         return ""
     effect = welch(best, values)
     relation = "the best mean minus the next"

@@ -69,7 +69,7 @@ def collect_shots(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[dict[
         whether some grids are compressed.
     """
     with_grids = [(run, name) for run, name in zip(runs, names, strict=True) if run.grids]
-    share = pictures.BUDGET // max(1, len(with_grids))
+    share = pictures.MAX_BYTES // max(1, len(with_grids))
     shots, smaller = [], False
     for run, name in with_grids:
         kept = pictures.select_evenly(range(len(run.grids)), MAX_GRIDS_PER_RUN)

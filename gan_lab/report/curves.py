@@ -13,7 +13,7 @@ from gan_lab.runs.run import Points, Run
 MAX_POINTS = 1500
 # The first pattern that matches a column decides its group. TOGETHER lists columns that share a
 # chart because they have the same unit.
-GROUPS = (
+CURVE_GROUPS = (
     ("Losses", re.compile(r"loss|wasserstein|class_[dg]$")),
     ("Discriminator", re.compile(r"d_(real|fake)|accuracy_")),
     ("Gradients", re.compile(r"grad")),
@@ -22,7 +22,7 @@ GROUPS = (
         re.compile(r"diversity|class_|nearest_other|repeats|color_|noise$|sample_|overfit"),
     ),
 )
-TOGETHER = (
+JOINT_CURVES = (
     ("losses", re.compile(r"loss|wasserstein|class_[dg]$")),
     ("mean output", re.compile(r"d_(real|fake)")),
     ("accuracy", re.compile(r"accuracy_")),
@@ -93,8 +93,8 @@ def format_title(score: str, run: Run) -> str:
 def _find_chart(name: str, run: Run) -> tuple[str, str]:
     if name in run.score_names:
         return "Scores", format_title(name, run)
-    group = next((group for group, pattern in GROUPS if pattern.match(name)), "Others")
-    return group, next((title for title, pattern in TOGETHER if pattern.match(name)), name)
+    group = next((group for group, pattern in CURVE_GROUPS if pattern.match(name)), "Others")
+    return group, next((title for title, pattern in JOINT_CURVES if pattern.match(name)), name)
 
 
 def build_series(name: str, points: Sequence[tuple[float, float]]) -> dict[str, Any]:

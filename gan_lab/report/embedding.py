@@ -7,7 +7,7 @@ from typing import Any
 
 from gan_lab.report.run_page import ASSETS
 
-SCRIPT = "generator.js"
+SCRIPT_NAME = "generator.js"
 LATENTS_SNIPPET = """<canvas id="gan" style="width: 14rem; image-rendering: pixelated"></canvas>
 <button id="next">Another</button>
 <script src="generator.js"></script>

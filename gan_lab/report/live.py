@@ -39,13 +39,13 @@ HALF_GRAY_LEVEL = 1 / 255
 MAX_LATENT_NUMBERS = 100_000
 MAX_SEEDS = 1000
 # Of one seed, as ``gan-lab sample`` draws by default.
-IMAGES = 64
+NUM_IMAGES = 64
 # of a grid whose images open in the player
 MAX_TILES = 4096
 MAX_TILE_PIXELS = 4096
 # where ``Family.sample_grid`` is, which draws fixed latents
 BASE_MODULE = "gan_lab.families.base"
-DIRECTIONS = 8
+NUM_DIRECTIONS = 8
 # sliders of saved directions: more do not fit next to an image
 MAX_SAVED_DIRECTIONS = 16
 # the two generators and the encoder of a run have up to three recipes
@@ -319,9 +319,9 @@ def _describe_latents(
     if isinstance(network, StyleGANGenerator):
         mean = encode(network.mapping.w_avg.numpy(), np.float32)
         styles = {"styles": {"layers": network.num_ws, "mean": mean}}
-    images = max(1, MAX_LATENT_NUMBERS // 4 // (IMAGES * arguments["z_dim"]))
+    images = max(1, MAX_LATENT_NUMBERS // 4 // (NUM_IMAGES * arguments["z_dim"]))
     more = [
-        network.sample_latents(Stream(seed, "sample"), IMAGES, like=torch.empty(0))
+        network.sample_latents(Stream(seed, "sample"), NUM_IMAGES, like=torch.empty(0))
         for seed in range(min(images, seeds))
     ]
     return {
@@ -329,7 +329,7 @@ def _describe_latents(
         "z": encode(torch.cat(z).numpy(), np.float32),
         # the images of --n 64 of the first seeds
         "images": {
-            "count": IMAGES,
+            "count": NUM_IMAGES,
             "seeds": len(more),
             "z": encode(torch.cat(more).numpy(), np.float32),
         },
@@ -467,7 +467,7 @@ def find_directions(traced: graph.Graph, tensors: dict[str, Tensor], z_dim: int)
             continue
         if step["op"] == "aten.linear.default":
             weight = tensors[step["args"][1]["ref"]][:, :z_dim]
-            found = torch.linalg.svd(weight.double(), full_matrices=False).Vh[:DIRECTIONS]
+            found = torch.linalg.svd(weight.double(), full_matrices=False).Vh[:NUM_DIRECTIONS]
             # The sign of a singular vector is arbitrary: choose the one with a positive sum.
             return found * found.sum(dim=1, keepdim=True).sign()
         latents.add(step["out"])

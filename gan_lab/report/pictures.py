@@ -13,7 +13,7 @@ from gan_lab.utils.errors import UserError
 from gan_lab.utils.provenance import crop_generated, read_record, shows_only_generated
 
 # Bytes of all images of a page before base64, which adds a third.
-BUDGET = 5_000_000
+MAX_BYTES = 5_000_000
 # Number of grids of a slider.
 MAX_GRIDS = 60
 # The same if the grids exceed the budget.

@@ -20,7 +20,7 @@ CLASSIFYING_LOSSES = ("minimax", "nonsaturating")
 # of all frames together: outputs beyond have the color of this quantile
 COLORED_QUANTILE = 0.95
 # points of each seed of the generator in the page, those of ``gan-lab sample --n``
-POINTS = 500
+NUM_POINTS = 500
 MAX_SEEDS = 16
 
 
@@ -99,16 +99,16 @@ def _describe_generator(run: Run, networks: EMANetworks | None) -> dict[str, Any
         described = live.describe_network(network, *live.trace(network))
     except ValueError:
         return None
-    seeds = max(1, min(MAX_SEEDS, live.MAX_LATENT_NUMBERS // (POINTS * arguments["z_dim"])))
+    seeds = max(1, min(MAX_SEEDS, live.MAX_LATENT_NUMBERS // (NUM_POINTS * arguments["z_dim"])))
     z = [
-        network.sample_latents(Stream(seed, "sample"), POINTS, like=torch.empty(0))
+        network.sample_latents(Stream(seed, "sample"), NUM_POINTS, like=torch.empty(0))
         for seed in range(seeds)
     ]
     return {
         "network": described,
         "z": live.encode(torch.cat(z).numpy(), np.float32),
         "seeds": seeds,
-        "count": POINTS,
+        "count": NUM_POINTS,
         "classes": arguments.get("classes", 0),
         "iteration": loaded.iteration,
         "images": loaded.iteration * int(run.values.get("data.batch_size") or 0),

@@ -20,7 +20,7 @@ from gan_lab.utils.files import write_text
 from gan_lab.utils.numbers import format_rounded
 from gan_lab.utils.output import OutputFiles
 
-PAGE = "index.html"
+PAGE_NAME = "index.html"
 THUMBNAIL_SIDE = 224
 THUMBNAIL_QUALITY = 60
 
@@ -31,7 +31,7 @@ def write_index(runs: Sequence[ListedRun], folder: Path) -> Path:
     Raises:
         UserError: The folder has a file of this name that the lab did not write.
     """
-    files, path = OutputFiles(overwrite=True), folder / PAGE
+    files, path = OutputFiles(overwrite=True), folder / PAGE_NAME
     files.check(path)
     text = render_index(runs, folder)
     with files.write(path) as unfinished:

@@ -327,8 +327,8 @@ def _collect_values(
     for name, path in extras.items():
         # A missing or damaged image is skipped.
         with suppress(UserError):
-            pages[name], _ = pictures.compress_image(path, pictures.BUDGET // 5)
-    left = pictures.BUDGET - sum(map(len, pages.values()))
+            pages[name], _ = pictures.compress_image(path, pictures.MAX_BYTES // 5)
+    left = pictures.MAX_BYTES - sum(map(len, pages.values()))
     frames, note = pictures.compress_images([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)

@@ -14,9 +14,9 @@ import scipy
 from gan_lab.utils.numbers import format_rounded
 
 # Minimum number of seeds per row for a test.
-SEEDS = 3
+MIN_SEEDS = 3
 # Significance level of all tests of a column together.
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 # A sample with repeated values and fewer distinct ones than this is discrete. Its standard
 # deviation may be 0 by chance, and a t-test would then find any difference significant.
 MIN_DISTINCT_VALUES = 4
@@ -61,8 +61,8 @@ class Estimate:
         return _exceed(distance / self.error, self.freedom)
 
     def compute_interval(self) -> tuple[float, float]:
-        """Return the confidence interval of level 1 - ``LEVEL``."""
-        reach = float(scipy.special.stdtrit(self.freedom, 1 - LEVEL / 2)) * self.error
+        """Return the confidence interval of level 1 - ``SIGNIFICANCE_LEVEL``."""
+        reach = float(scipy.special.stdtrit(self.freedom, 1 - SIGNIFICANCE_LEVEL / 2)) * self.error
         return self.difference - reach, self.difference + reach
 
 
@@ -190,11 +190,11 @@ def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
     Source: Berger 1982 (Technometrics 24).
     """
     samples = (first, *others)
-    if not others or min(map(len, samples)) < SEEDS:
+    if not others or min(map(len, samples)) < MIN_SEEDS:
         return False
     if not all(math.isfinite(value) for sample in samples for value in sample):
         return False
-    return all(welch(first, other).p <= LEVEL for other in others)
+    return all(welch(first, other).p <= SIGNIFICANCE_LEVEL for other in others)
 
 
 def share_level(p: Sequence[float]) -> list[float]:
@@ -206,7 +206,7 @@ def share_level(p: Sequence[float]) -> list[float]:
     """
     levels = [0.0] * len(p)
     for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        levels[i] = LEVEL / (len(p) - rank)
+        levels[i] = SIGNIFICANCE_LEVEL / (len(p) - rank)
         if p[i] > levels[i]:
             break
     return levels

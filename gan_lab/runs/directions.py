@@ -22,11 +22,11 @@ from gan_lab.utils.errors import UserError, first_line
 # hexadecimal digits that identify a direction in the record of an image
 DIGEST_LENGTH = 16
 # in run folders and exports
-FILE = "directions.json"
+FILE_NAME = "directions.json"
 FORMAT = "gan-lab directions 1"
 MAX_FILE_BYTES = 50_000_000
 MAX_NAME_CHARACTERS = 200
-SPACES = ("z", "w")
+LATENT_SPACES = ("z", "w")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def describe(direction: Direction) -> str:
 
 def find_stored_directions(folder: Path | None) -> Path | None:
     """Find the directions that ``gan-lab directions`` has stored in a run folder or an export."""
-    stored = folder / FILE if folder else None
+    stored = folder / FILE_NAME if folder else None
     return stored if stored and stored.is_file() else None
 
 
@@ -148,7 +148,7 @@ def _parse(content: Any) -> Directions:
     """Build directions from JSON; every error is one of a damaged file."""
     if content["format"] != FORMAT:
         raise UserError(f"its format is not {FORMAT!r}")
-    if content["space"] not in SPACES:
+    if content["space"] not in LATENT_SPACES:
         raise UserError(f"its space is {content['space']!r}")
     directions = []
     for each in content["directions"]:

@@ -24,7 +24,7 @@ from gan_lab.utils.errors import UserError
 
 # Length of a digest of weights, which distinguishes checkpoints.
 DIGEST_CHARACTERS = 16
-RAW = "raw"
+RAW_WEIGHTS = "raw"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class EMANetworks:
             name = self.checkpoint.resolve().parent.name
             run, weights = self.address or name, "export"
         elif (folder / "config.yaml").is_file():
-            run, weights = name_run(folder), RAW if self.is_raw else self.checkpoint.stem
+            run, weights = name_run(folder), RAW_WEIGHTS if self.is_raw else self.checkpoint.stem
         else:
             run, weights = self.checkpoint.name, "checkpoint"
         return {
@@ -110,7 +110,7 @@ def load_ema_networks(run: str | Path, weights: str = "best") -> EMANetworks:
         raise UserError(f"{checkpoint} has no generator. Its networks: {names}")
     with explain_mismatch(checkpoint):
         chosen = content["ema"]
-        if weights == RAW:
+        if weights == RAW_WEIGHTS:
             chosen = {name: _select_raw(content, name, checkpoint) for name in content["recipes"]}
         loaded = build_networks(content["recipes"], chosen)
         classes = content["recipes"]["generator"]["arguments"].get("classes", 0)
@@ -138,7 +138,7 @@ def load_ema_networks(run: str | Path, weights: str = "best") -> EMANetworks:
         content["iteration"],
         values,
         [*(levels or [])],
-        is_raw=weights == RAW,
+        is_raw=weights == RAW_WEIGHTS,
         address=str(run) if addresses.is_address(run) else "",
         degradation=degradation,
     )

@@ -13,7 +13,7 @@ from gan_lab import __version__
 MAKE_VARIABLE = "GAN_LAB_STARTED_BY"
 # where the Makefile installs the program, in the folder in which make runs
 MAKE_PROGRAM = ".venv/bin/gan-lab"
-PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "wandb")
+RECORDED_PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "wandb")
 
 
 def is_started_by_make() -> bool:
@@ -39,7 +39,7 @@ def describe_environment() -> str:
         f"python {platform.python_version()}",
         f"platform {platform.platform()}",
     ]
-    lines += [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    lines += [f"{name} {metadata.version(name)}" for name in RECORDED_PACKAGES]
     lines += [
         f"cores {os.cpu_count()}",
         f"threads {torch.get_num_threads()}",

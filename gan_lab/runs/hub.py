@@ -11,7 +11,7 @@ from gan_lab.runs.addresses import HUB_PREFIX
 from gan_lab.utils.errors import UserError, first_line, import_extra
 
 # Other files of a repository are not downloaded.
-FILES = ["config.json", "*.safetensors", "directions.json"]
+EXPORT_FILES = ["config.json", "*.safetensors", "directions.json"]
 
 
 def parse_name(address: str) -> str:
@@ -65,7 +65,9 @@ def download_export(address: str) -> Path:
         # Names of branches may contain slashes; no name of a model contains an @.
         folder = folder.with_name(f"{folder.name}@{quote(revision, safe='')}")
     try:
-        hub.snapshot_download(name, revision=revision, allow_patterns=FILES, local_dir=folder)
+        hub.snapshot_download(
+            name, revision=revision, allow_patterns=EXPORT_FILES, local_dir=folder
+        )
     except Exception as error:
         # The network, the Hub and the token have no common error type.
         raise UserError(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.output import MANIFEST, list_unchanged, read_records
+from gan_lab.utils.output import MANIFEST_NAME, list_unchanged, read_records
 
 # What the lab writes without a record. Names of single files of a run folder:
 RUN_FILES = frozenset(
@@ -32,7 +32,7 @@ RUN_FILES = frozenset(
 )
 # Patterns of names, by the folder inside the run folder. Earlier versions did not record the output
 # of commands such as ``sample``.
-PATTERNS = {
+FILE_PATTERNS = {
     "": re.compile(
         r"(sample|walk\d+|code\d+|mix\d+-\d+-layers\d+-?\d*|reconstruct|interpolate)"
         r"-n\d+[\w.=,-]*\.png|(project(-z|-w|-wplus)?|directions)(-(last|raw|\d+|best-\w+))?"
@@ -45,10 +45,10 @@ PATTERNS = {
 TRACKER_FOLDERS = ("wandb", "tensorboard")
 # Temporary files of atomic writes, also nested ones, and folders of exports: a killed process
 # leaves them behind.
-UNFINISHED = re.compile(r"\.{1,2}gan-lab-[0-9a-f]+(\.\w+)?")
+UNFINISHED_FILE = re.compile(r"\.{1,2}gan-lab-[0-9a-f]+(\.\w+)?")
 UNFINISHED_FOLDER = re.compile(r"\.gan-lab-[0-9a-f]{16}")
 # Files that operating systems and editors leave in every folder.
-LITTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.nfs\w+", re.IGNORECASE)
+SYSTEM_FILE = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.nfs\w+", re.IGNORECASE)
 
 
 def clear_run(folder: Path) -> None:
@@ -102,9 +102,9 @@ def find_foreign(run: Path, inside: str = "") -> Iterator[Path]:
 
 def _is_known(name: str, inside: str) -> bool:
     """Return whether a file without a record has a name that the lab uses, or is litter."""
-    if name == MANIFEST or UNFINISHED.fullmatch(name) or LITTER.fullmatch(name):
+    if name == MANIFEST_NAME or UNFINISHED_FILE.fullmatch(name) or SYSTEM_FILE.fullmatch(name):
         return True
     # An atomic write leaves a file with a leading dot if the process is killed.
     name = name.removeprefix(".")
-    pattern = PATTERNS.get(inside)
+    pattern = FILE_PATTERNS.get(inside)
     return (not inside and name in RUN_FILES) or bool(pattern and pattern.fullmatch(name))

@@ -26,7 +26,7 @@ from gan_lab.runs.run import MAKE_MARK, Run
 from gan_lab.runs.run_files import clear_run
 from gan_lab.runs.run_lock import is_locked, lock_path
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import MARKER, make_file_name, write_text
+from gan_lab.utils.files import MARKER_NAME, make_file_name, write_text
 
 # A file name has up to 255 bytes, and the lock file has a longer name than the folder.
 MAX_RUN_ID_BYTES = 240
@@ -284,7 +284,7 @@ def mark(root: Path) -> None:
     """Create ``run.root`` with a hidden file, so that its images are not read as training data."""
     if not root.exists():
         root.mkdir(parents=True)
-        (root / MARKER).touch()
+        (root / MARKER_NAME).touch()
 
 
 # --------------------------------------------------------------------------------------------------

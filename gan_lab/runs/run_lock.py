@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 # on Linux, all locks of this machine
-LOCKS = Path("/proc/locks")
+LOCKS_FILE = Path("/proc/locks")
 
 
 def lock_path(run: Path) -> Path:
@@ -31,7 +31,7 @@ def is_locked(run: Path, inodes: frozenset[int] | None = None) -> bool:
         inode = path.stat().st_ino
     except OSError:
         return False
-    if not LOCKS.is_file():
+    if not LOCKS_FILE.is_file():
         try:
             with FileLock(path, timeout=0):
                 return False
@@ -45,7 +45,7 @@ def list_locked_inodes() -> frozenset[int]:
     """List the inodes of all locked files; empty where the system does not list them."""
     inodes = set()
     try:
-        for line in LOCKS.read_text(encoding="utf-8").splitlines():
+        for line in LOCKS_FILE.read_text(encoding="utf-8").splitlines():
             # 1: FLOCK ADVISORY WRITE 4242 08:01:131073 0 EOF
             fields = line.split()
             if len(fields) > 5 and fields[1] == "FLOCK":

@@ -1,8 +1,8 @@
 """Read pickles of the StyleGAN2-ADA authors as data: nothing in them is executed or imported.
 
 Their loader executes source code in the file. This reader interprets the opcodes of the pickle
-itself: the few names of ``GLOBALS`` stand for functions of this module, every other name, opcode
-and persistent id is refused. Memory is limited by the size of the file.
+itself: the few names of ``ALLOWED_GLOBALS`` stand for functions of this module, every other name,
+opcode and persistent id is refused. Memory is limited by the size of the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_OPERATIONS = 500_000
 # dtypes of numpy scalars: bool, integers and floats
 PLAIN_DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 # storages in nested files of torch
-STORAGES = {
+STORAGE_DTYPES = {
     "torch FloatStorage": torch.float32,
     "torch DoubleStorage": torch.float64,
     "torch HalfStorage": torch.float16,
@@ -52,7 +52,7 @@ class PersistentObject:
 
 
 class _Name:
-    """A global of ``GLOBALS``, which REDUCE may call."""
+    """A global of ``ALLOWED_GLOBALS``, which REDUCE may call."""
 
     def __init__(self, name: str, call: Callable[..., Any] | None) -> None:
         self.name = name
@@ -88,7 +88,7 @@ def read_pickle(content: bytes) -> Any:
             storages[id(nested)] = nested, _load_storage(nested, counter)
         return storages[id(nested)][1]
 
-    known = {**GLOBALS, "torch.storage _load_from_bytes": load_storage}
+    known = {**ALLOWED_GLOBALS, "torch.storage _load_from_bytes": load_storage}
     return _interpret(io.BytesIO(content), known, counter, persistent_ids=False)
 
 
@@ -122,9 +122,13 @@ def _interpret(
             continue
         if name == "STOP":
             return stack.pop()
-        if name in CONSTANTS:
-            stack.append(CONSTANTS[name]() if callable(CONSTANTS[name]) else CONSTANTS[name])
-        elif name in PLAIN:
+        if name in CONSTANT_OPERATIONS:
+            stack.append(
+                CONSTANT_OPERATIONS[name]()
+                if callable(CONSTANT_OPERATIONS[name])
+                else CONSTANT_OPERATIONS[name]
+            )
+        elif name in PUSH_OPERATIONS:
             stack.append(argument)
         elif name == "MARK":
             marks.append(stack)
@@ -135,8 +139,8 @@ def _interpret(
             memo[argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
-        elif name in TUPLES:
-            size = TUPLES[name]
+        elif name in TUPLE_LENGTHS:
+            size = TUPLE_LENGTHS[name]
             items = stack[len(stack) - size :]
             if len(items) < size:
                 raise ValueError("the stack is too short")
@@ -276,7 +280,7 @@ def _load_storage(content: Any, counter: Iterator[int]) -> Tensor:
     ``torch.load`` would reserve the memory that the file claims, and accepts other formats too.
     """
     nested = io.BytesIO(_expect(content, bytes))
-    known = dict.fromkeys(STORAGES)
+    known = dict.fromkeys(STORAGE_DTYPES)
     magic, _, system, storage, _ = (
         _interpret(nested, known, counter, persistent_ids=True) for _ in range(NESTED_PICKLES)
     )
@@ -285,7 +289,7 @@ def _load_storage(content: Any, counter: Iterator[int]) -> Tensor:
         raise UserError("it has a nested file that torch has not written")
     match claim:
         case ("storage", _Name(name=kind), str(), str(), int(numel), None):
-            dtype = STORAGES[kind]
+            dtype = STORAGE_DTYPES[kind]
         case _:
             raise UserError("it has a nested file that is not one storage of numbers")
     # the numbers follow, after their count in eight bytes
@@ -298,7 +302,7 @@ def _load_storage(content: Any, counter: Iterator[int]) -> Tensor:
 
 
 # read_pickle adds torch.storage._load_from_bytes
-GLOBALS: dict[str, Callable[..., Any] | None] = {
+ALLOWED_GLOBALS: dict[str, Callable[..., Any] | None] = {
     "torch_utils.persistence _reconstruct_persistent_obj": _make_object,
     "collections OrderedDict": _make_dict,
     "dnnlib.util EasyDict": _make_dict,
@@ -309,7 +313,7 @@ GLOBALS: dict[str, Callable[..., Any] | None] = {
     "numpy._core.multiarray scalar": _make_scalar,
 }
 # operations that push a value
-CONSTANTS: dict[str, Any] = {
+CONSTANT_OPERATIONS: dict[str, Any] = {
     "NONE": None,
     "NEWTRUE": True,
     "NEWFALSE": False,
@@ -319,7 +323,7 @@ CONSTANTS: dict[str, Any] = {
     "EMPTY_TUPLE": tuple,
 }
 # operations that push their argument; those of protocol 0 are text, and refused
-PLAIN = {
+PUSH_OPERATIONS = {
     "BININT",
     "BININT1",
     "BININT2",
@@ -332,4 +336,4 @@ PLAIN = {
     "BINBYTES",
     "BINBYTES8",
 }
-TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+TUPLE_LENGTHS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}

@@ -30,7 +30,7 @@ MAX_DEPTH = 8
 MAX_SHOWN_CHARACTERS = 80
 # upper limit of each number in a recipe
 MAX_NUMBER = 10_000
-NETWORKS = {"G": "generator", "D": "discriminator", "G_ema": "generator"}
+NETWORK_NAMES = {"G": "generator", "D": "discriminator", "G_ema": "generator"}
 
 
 def is_snapshot(path: Path) -> bool:
@@ -92,7 +92,7 @@ def _convert(content: Any, size: int) -> dict[str, Any]:
         weights[key] = _check_weights(key, expected, tensors)
         _check_attributes(key, expected, modules)
     state_dict = {
-        f"{NETWORKS[key]}.{name}": value
+        f"{NETWORK_NAMES[key]}.{name}": value
         for key in ("G", "D")
         for name, value in weights.get(key, {}).items()
     }

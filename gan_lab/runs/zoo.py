@@ -16,9 +16,9 @@ from gan_lab.runs.addresses import ZOO_PREFIX
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.output import EXPORT_CONFIG
 
-FOLDER = Path(__file__).parents[1] / "zoo"
+ZOO_FOLDER = Path(__file__).parents[1] / "zoo"
 # of the library, and so of its weights; the owner chooses it, see CONTRIBUTING.md
-LICENSE = "none chosen, all rights reserved"
+LICENSE_LINE = "none chosen, all rights reserved"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ZooModel:
 
 def list_models() -> list[ZooModel]:
     """List the models, by name."""
-    return [read_model(path.parent) for path in sorted(FOLDER.glob(f"*/{EXPORT_CONFIG}"))]
+    return [read_model(path.parent) for path in sorted(ZOO_FOLDER.glob(f"*/{EXPORT_CONFIG}"))]
 
 
 def read_model(folder: Path) -> ZooModel:
@@ -106,7 +106,7 @@ def find_model(address: str) -> Path:
         UserError: There is no such model.
     """
     name = address.removeprefix(ZOO_PREFIX)
-    names = sorted(path.parent.name for path in FOLDER.glob(f"*/{EXPORT_CONFIG}"))
+    names = sorted(path.parent.name for path in ZOO_FOLDER.glob(f"*/{EXPORT_CONFIG}"))
     if name not in names:
         raise UserError(explain_unknown_name("model of the zoo", name, names))
-    return FOLDER / name
+    return ZOO_FOLDER / name

@@ -17,7 +17,7 @@ from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import atomic_path, write_text
 from gan_lab.utils.provenance import read_record, save_png
 
-COLUMNS = 10
+NUM_COLUMNS = 10
 # of a scatter plot, and the side of the plot in pixels
 POINTS, PLOT_SIDE = 1000, 128
 # of the rows of a grid that an image-to-image training has written
@@ -81,7 +81,7 @@ def _draw_samples(run: Path) -> Image.Image | None:
 def _draw_latent_samples(generator: TrainedGenerator) -> Image.Image:
     if tuple(generator.network.recipe["arguments"]["shape"]) == (2, 1, 1):
         return draw_grid(2 * scatter(generator(POINTS), PLOT_SIDE)[None] - 1, 1)
-    return draw_grid(generator(COLUMNS), COLUMNS)
+    return draw_grid(generator(NUM_COLUMNS), NUM_COLUMNS)
 
 
 def _arrange(pictures: list[Image.Image]) -> Image.Image:

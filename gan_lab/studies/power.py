@@ -8,16 +8,16 @@ from statistics import stdev
 
 import scipy
 
-from gan_lab.report.statistics import LEVEL, is_discrete
+from gan_lab.report.statistics import SIGNIFICANCE_LEVEL, is_discrete
 
 # Statistical power at which a page reports differences and numbers of seeds.
-POWER = 0.8
+TARGET_POWER = 0.8
 # More seeds than this are reported as "more than".
 MAX_SEEDS = 1000
 
 
 def compute_detectable_difference(samples: Sequence[Sequence[float]], tests: int) -> float:
-    """Compute the difference that is detected with ``POWER`` or more.
+    """Compute the difference that is detected with ``TARGET_POWER`` or more.
 
     The noncentral t distribution has the fewest degrees of freedom that Welch's test can have,
     those of the smaller sample: the test estimates them, and the estimate is often near that.
@@ -33,10 +33,12 @@ def compute_detectable_difference(samples: Sequence[Sequence[float]], tests: int
     if error == 0 or any(map(is_discrete, samples)):
         return math.nan
     freedom = min(map(len, samples)) - 1
-    critical = float(scipy.stats.t.ppf(1 - LEVEL / tests / 2, freedom))
+    critical = float(scipy.stats.t.ppf(1 - SIGNIFICANCE_LEVEL / tests / 2, freedom))
     noncentrality = float(
         scipy.optimize.brentq(
-            lambda delta: scipy.stats.nct.sf(critical, freedom, delta) - POWER, 0, 50 * critical
+            lambda delta: scipy.stats.nct.sf(critical, freedom, delta) - TARGET_POWER,
+            0,
+            50 * critical,
         )
     )
     return noncentrality * error
@@ -49,7 +51,7 @@ def compute_needed_seeds(
     difference: float = 0.0,
     margin: float | None = None,
 ) -> int | None:
-    """Compute how many seeds of each arm decide a prediction with ``POWER`` or more.
+    """Compute how many seeds of each arm decide a prediction with ``TARGET_POWER`` or more.
 
     The observed means and standard deviations are taken as the true ones, so the number is a rough
     one. A prediction is decided by a significant difference, or within a margin by equivalence.
@@ -66,7 +68,7 @@ def compute_needed_seeds(
         since all values are equal.
     """
     deviations = [stdev(values) for values in samples]
-    level = LEVEL / tests
+    level = SIGNIFICANCE_LEVEL / tests
     if max(deviations) == 0:
         if distance == 0:
             return None
@@ -78,7 +80,7 @@ def compute_needed_seeds(
         quartic = sum(deviation**4 for deviation in deviations)
         freedom = (n - 1) * sum(deviation**2 for deviation in deviations) ** 2 / quartic
         critical = scipy.stats.t.ppf(1 - level / 2, freedom)
-        if scipy.stats.nct.sf(critical, freedom, abs(distance) / error) >= POWER:
+        if scipy.stats.nct.sf(critical, freedom, abs(distance) / error) >= TARGET_POWER:
             return True
         if margin is None or abs(difference) >= margin:
             return False
@@ -87,7 +89,7 @@ def compute_needed_seeds(
             scipy.stats.nct.cdf(critical, freedom, (margin + sign * difference) / error)
             for sign in (-1, 1)
         ]
-        return bool(sum(misses) <= 1 - POWER)
+        return bool(sum(misses) <= 1 - TARGET_POWER)
 
     if not has_power(MAX_SEEDS):
         return MAX_SEEDS + 1

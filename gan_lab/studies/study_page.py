@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Inches. Panels are stacked, so that a phone shows the figure at nearly this size.
 WIDTH_INCHES = 5.0
 HEIGHT_INCHES = 3.2
-STYLE: dict[Any, Any] = {
+CHART_STYLE: dict[Any, Any] = {
     # Text stays text.
     "svg.fonttype": "none",
     # Without a fixed salt the identifiers in the file would be random.
@@ -39,7 +39,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "font.size": 10,
 }
-SENTENCES = {
+VERDICT_SENTENCES = {
     SUPPORTED: "The prediction is",
     CONTRADICTED: "The prediction is",
     NO_EFFECT: "The result is",
@@ -55,7 +55,7 @@ INDEX_COLUMNS = [
     "minutes",
 ]
 # The rules that all pages share.
-TESTS = """\
+TEST_RULES = """\
 All tests are two-sided, at 5 % for all predictions of a study together. Values are compared on the
 scale of their kind (`gan_lab/report/scales.py`), which `make compare` and sweeps use too:
 
@@ -204,7 +204,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         f"Source: {study.source}.",
         f"**Prediction**, as recorded before the first run: {study.prediction}",
         f"**Known before:** {study.known_before}" if study.known_before else "",
-        f"**Verdict:** {SENTENCES[verdict.combine_verdicts(judged)]} "
+        f"**Verdict:** {VERDICT_SENTENCES[verdict.combine_verdicts(judged)]} "
         f"**{verdict.format_combined_verdict(judged)}**: "
         f"{count_verdicts([each.verdict for each in judged])} ({budget} edition, {seeds}).",
         _describe_successor(study) if recorded.superseded else "",
@@ -309,7 +309,7 @@ def render_index(folder: Path) -> str:
         "shares it between two processes.",
         *earlier,
         "## Tests",
-        TESTS,
+        TEST_RULES,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -320,7 +320,7 @@ def render_figure(study: Study, results: Results) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(CHART_STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
         draw = getattr(measures.find(study.measure), "draw", None)
         # seeds whose training diverged have no values

@@ -16,8 +16,8 @@ from statistics import mean, stdev
 from gan_lab.report.scales import UNTOUCHED, Scale, apply_scale
 from gan_lab.report.sequential import compute_look_levels
 from gan_lab.report.statistics import (
-    LEVEL,
-    SEEDS,
+    MIN_SEEDS,
+    SIGNIFICANCE_LEVEL,
     Effect,
     compare_with_bound,
     estimate,
@@ -189,7 +189,7 @@ def _share_levels(
         p = [1.0 if test is None or math.isnan(test.effect.p) else test.effect.p for test in tests]
         return [(level, 0.0) for level in share_level(p)]
     look = design.looks.index(n)
-    level = LEVEL / len(predictions)
+    level = SIGNIFICANCE_LEVEL / len(predictions)
     levels = []
     for prediction in predictions:
         samples = 1 if prediction.other is None else 2
@@ -329,7 +329,7 @@ def _test_prediction(prediction: Prediction, results: Results) -> PredictionTest
     """Test a prediction; None with fewer than ``SEEDS`` values."""
     arms = [arm for arm in (prediction.arm, prediction.other) if arm is not None]
     samples = [select_values(results, arm, prediction.value) for arm in arms]
-    if min(map(len, samples)) < SEEDS:
+    if min(map(len, samples)) < MIN_SEEDS:
         return None
     by, margin = prediction.by, prediction.margin
     bounds = [] if prediction.bound is None else [[prediction.bound]]

@@ -28,24 +28,30 @@ from gan_lab.utils.errors import UserError
 # 1 minus it.
 QUANTILE_MARGIN = 1e-9
 Spec = dict[str, Any]
-RANGE = ("min", "max")
+RANGE_KEYS = ("min", "max")
 
 # Name: the SciPy distribution, the required keys, the optional keys.
-CONTINUOUS: dict[str, tuple[Callable[[Spec], Any], tuple[str, ...], tuple[str, ...]]] = {
-    "uniform": (lambda s: scipy.stats.uniform(s["min"], s["max"] - s["min"]), RANGE, ()),
+CONTINUOUS_DISTRIBUTIONS: dict[
+    str, tuple[Callable[[Spec], Any], tuple[str, ...], tuple[str, ...]]
+] = {
+    "uniform": (lambda s: scipy.stats.uniform(s["min"], s["max"] - s["min"]), RANGE_KEYS, ()),
     "log_uniform": (
         lambda s: scipy.stats.loguniform(math.exp(s["min"]), math.exp(s["max"])),
-        RANGE,
+        RANGE_KEYS,
         (),
     ),
-    "log_uniform_values": (lambda s: scipy.stats.loguniform(s["min"], s["max"]), RANGE, ()),
+    "log_uniform_values": (lambda s: scipy.stats.loguniform(s["min"], s["max"]), RANGE_KEYS, ()),
     "inv_log_uniform": (
         lambda s: scipy.stats.loguniform(math.exp(-s["max"]), math.exp(-s["min"])),
-        RANGE,
+        RANGE_KEYS,
         (),
     ),
     # log(1/x) is uniform where log(x) is.
-    "inv_log_uniform_values": (lambda s: scipy.stats.loguniform(s["min"], s["max"]), RANGE, ()),
+    "inv_log_uniform_values": (
+        lambda s: scipy.stats.loguniform(s["min"], s["max"]),
+        RANGE_KEYS,
+        (),
+    ),
     "normal": (lambda s: scipy.stats.norm(s.get("mu", 0), s.get("sigma", 1)), (), ("mu", "sigma")),
     "log_normal": (
         lambda s: scipy.stats.lognorm(s.get("sigma", 1), scale=math.exp(s.get("mu", 0))),
@@ -54,18 +60,18 @@ CONTINUOUS: dict[str, tuple[Callable[[Spec], Any], tuple[str, ...], tuple[str, .
     ),
     "beta": (lambda s: scipy.stats.beta(s.get("a", 1), s.get("b", 1)), (), ("a", "b")),
 }
-CONTINUOUS |= {
+CONTINUOUS_DISTRIBUTIONS |= {
     f"q_{name}": (build, required, (*optional, "q"))
-    for name, (build, required, optional) in list(CONTINUOUS.items())
+    for name, (build, required, optional) in list(CONTINUOUS_DISTRIBUTIONS.items())
     if not name.startswith("inv_")
 }
 LOG_UNIFORM = ("log_uniform", "log_uniform_values", "inv_log_uniform", "inv_log_uniform_values")
 # Name: the required keys, the optional keys.
-DISCRETE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+DISCRETE_DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "constant": (("value",), ()),
     "categorical": (("values",), ("probabilities",)),
     "categorical_w_probabilities": (("values", "probabilities"), ()),
-    "int_uniform": (RANGE, ()),
+    "int_uniform": (RANGE_KEYS, ()),
 }
 POSITIVE_KEYS = ("sigma", "a", "b", "q")
 
@@ -103,12 +109,12 @@ class Parameter:
 
     def value_at(self, quantile: float) -> Any:
         """Value at a quantile: this share of the samples lies below it."""
-        if self.distribution not in CONTINUOUS:
+        if self.distribution not in CONTINUOUS_DISTRIBUTIONS:
             values = self.points()
             shares = self.spec.get("probabilities") or [1 / len(values)] * len(values)
             index = bisect.bisect(list(itertools.accumulate(shares)), quantile)
             return values[min(index, len(values) - 1)]
-        build, _, _ = CONTINUOUS[self.distribution]
+        build, _, _ = CONTINUOUS_DISTRIBUTIONS[self.distribution]
         value = float(build(self.spec).ppf(quantile))
         if self.distribution.startswith("q_"):
             q = self.spec.get("q", 1)
@@ -139,7 +145,7 @@ class Parameter:
         """List the values that must be legal: all values of a list, the two ends of a range."""
         if self.distribution == "int_uniform":
             return [self.spec["min"], self.spec["max"]]
-        if self.distribution in CONTINUOUS:
+        if self.distribution in CONTINUOUS_DISTRIBUTIONS:
             margin = 0.0 if "min" in self.spec else QUANTILE_MARGIN
             return [self.value_at(margin), self.value_at(1 - margin)]
         return self.points()
@@ -165,12 +171,12 @@ def parse(key: str, spec: Any) -> Parameter:
         raise UserError(f"{where} is nested. Write its keys with dots, such as {key}.lr")
     spec = dict(spec)
     name = spec.pop("distribution", None) or _infer_distribution(where, spec)
-    if name in DISCRETE:
-        required, optional = DISCRETE[name]
-    elif name in CONTINUOUS:
-        _, required, optional = CONTINUOUS[name]
+    if name in DISCRETE_DISTRIBUTIONS:
+        required, optional = DISCRETE_DISTRIBUTIONS[name]
+    elif name in CONTINUOUS_DISTRIBUTIONS:
+        _, required, optional = CONTINUOUS_DISTRIBUTIONS[name]
     else:
-        known = ", ".join(sorted([*DISCRETE, *CONTINUOUS]))
+        known = ", ".join(sorted([*DISCRETE_DISTRIBUTIONS, *CONTINUOUS_DISTRIBUTIONS]))
         raise UserError(f"{where}: unknown distribution: {name!r}. Choose one of {known}")
     for missing in (k for k in required if k not in spec):
         raise UserError(f"{where}: the distribution {name} needs {missing}")

@@ -12,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 
 from gan_lab.utils.errors import UserError, first_line, import_extra
 
-ADDRESSES = "Use sqlite:///<file> or postgresql://user@host/database"
+ADDRESS_REMEDY = "Use sqlite:///<file> or postgresql://user@host/database"
 
 
 def resolve_storage(url: str) -> str:
@@ -24,12 +24,12 @@ def resolve_storage(url: str) -> str:
     try:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
-        raise UserError(f"--storage is not an address: {url}. {ADDRESSES}") from None
+        raise UserError(f"--storage is not an address: {url}. {ADDRESS_REMEDY}") from None
     if parsed.drivername == "sqlite" and parsed.database:
         return url
     if parsed.drivername not in ("postgresql", "postgresql+psycopg", "postgres"):
         raise UserError(
-            f"--storage has an unsupported database: {parsed.drivername}://…. {ADDRESSES}"
+            f"--storage has an unsupported database: {parsed.drivername}://…. {ADDRESS_REMEDY}"
         )
     import_extra("psycopg", "postgres", f"--storage {parsed.drivername}://…")
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)

@@ -18,8 +18,8 @@ from gan_lab.sweeps.search_space import Parameter, parse
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import find_shipped_folder
 
-ARGUMENTS = "${args_no_hyphens}"
-METHODS = ("grid", "random", "bayes")
+ARGUMENTS_PLACEHOLDER = "${args_no_hyphens}"
+SEARCH_METHODS = ("grid", "random", "bayes")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Sweep:
     def fixed_overrides(self) -> list[str]:
         """Overrides that the file gives to all trials."""
         return [
-            part for part in self.command[self.command.index("train") + 2 :] if part != ARGUMENTS
+            part
+            for part in self.command[self.command.index("train") + 2 :]
+            if part != ARGUMENTS_PLACEHOLDER
         ]
 
     def grid_points(self) -> list[dict[str, Any]]:
@@ -70,7 +72,7 @@ class Sweep:
 
     def insert_overrides(self, overrides: Sequence[str]) -> list[str]:
         """Return the command with the user's overrides before those of the trial."""
-        position = self.command.index(ARGUMENTS)
+        position = self.command.index(ARGUMENTS_PLACEHOLDER)
         return [*self.command[:position], *overrides, *self.command[position:]]
 
     def trial_command(
@@ -87,7 +89,7 @@ class Sweep:
             "${env}": ["/usr/bin/env"],
             "${interpreter}": [sys.executable],
             "${program}": [str(self.content.get("program", ""))],
-            ARGUMENTS: format_overrides(values),
+            ARGUMENTS_PLACEHOLDER: format_overrides(values),
         }
         parts = [macros.get(part, [part]) for part in self.insert_overrides(overrides)]
         return [*itertools.chain.from_iterable(parts), *placement]
@@ -148,9 +150,9 @@ def _to_text(tree: Any) -> Any:
 
 
 def _parse_sweep(path: Path, content: dict[str, Any]) -> Sweep:
-    if content.get("method") not in METHODS:
+    if content.get("method") not in SEARCH_METHODS:
         raise UserError(
-            f"unknown method: {content.get('method')}. Choose one of {', '.join(METHODS)}"
+            f"unknown method: {content.get('method')}. Choose one of {', '.join(SEARCH_METHODS)}"
         )
     metric = content.get("metric")
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
@@ -184,16 +186,20 @@ def _parse_sweep(path: Path, content: dict[str, Any]) -> Sweep:
 
 def _parse_command(content: Any) -> tuple[str, ...]:
     if not isinstance(content, list):
-        raise UserError(f"command must be a list that ends with '{ARGUMENTS}': {content!r}")
+        raise UserError(
+            f"command must be a list that ends with '{ARGUMENTS_PLACEHOLDER}': {content!r}"
+        )
     command = tuple(str(part) for part in content)
-    macros = ("${env}", "${interpreter}", "${program}", ARGUMENTS)
+    macros = ("${env}", "${interpreter}", "${program}", ARGUMENTS_PLACEHOLDER)
     for part in command:
         if "$" in part and part not in macros:
             raise UserError(
                 f"unknown macro in command: {part!r}. Choose one of {', '.join(macros)}"
             )
-    if command.count(ARGUMENTS) != 1 or "train" not in command:
-        raise UserError(f"command must contain 'train', the experiment, and '{ARGUMENTS}' once")
+    if command.count(ARGUMENTS_PLACEHOLDER) != 1 or "train" not in command:
+        raise UserError(
+            f"command must contain 'train', the experiment, and '{ARGUMENTS_PLACEHOLDER}' once"
+        )
     experiment = command[command.index("train") + 1 : command.index("train") + 2]
     if not experiment or not re.fullmatch(r"[\w./-]+", experiment[0]):
         raise UserError("command must name the experiment after 'train'")

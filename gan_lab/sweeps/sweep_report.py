@@ -28,7 +28,7 @@ from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 from gan_lab.utils.output import OutputFiles
 
-STATES = {
+STATE_NAMES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "ended early",
     TrialState.FAIL: "failed",
@@ -85,7 +85,7 @@ def collect_results(trials: Trials) -> SweepResult:
     rows = [
         Row(
             trial_number=number,
-            state=STATES[attempts[-1].state],
+            state=STATE_NAMES[attempts[-1].state],
             values=trials.decode(attempts[-1].params),
             value=attempts[-1].value,
             scores=attempts[-1].intermediate_values,
@@ -226,7 +226,9 @@ def _write(path: Path, text: str) -> None:
 def _make_table(results: SweepResult) -> Any:
     from rich.table import Table
 
-    counts = {state: sum(row.state == state for row in results.rows) for state in STATES.values()}
+    counts = {
+        state: sum(row.state == state for row in results.rows) for state in STATE_NAMES.values()
+    }
     counted = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     keys = [parameter.key for parameter in results.sweep.parameters]
     title = f"{results.sweep.name}: {results.sweep.question} ({counted})"
@@ -319,7 +321,7 @@ def collect_shots(results: SweepResult, folder: Path) -> list[dict[str, Any]]:
         # a damaged grid is skipped
         with suppress(UserError):
             if grids:
-                data, _ = pictures.compress_image(grids[-1], pictures.BUDGET // MAX_SHOWN_TRIALS)
+                data, _ = pictures.compress_image(grids[-1], pictures.MAX_BYTES // MAX_SHOWN_TRIALS)
                 uri = pictures.encode_data_uri(data)
                 shots.append({"number": row.trial_number, "value": value, "uri": uri})
     return shots

@@ -18,8 +18,8 @@ from gan_lab.utils.errors import UserError, first_line
 
 logger = logging.getLogger("gan_lab")
 
-PROJECT = "gan-lab"
-AGENT = [sys.executable, "-m", "wandb", "agent", "--forward-signals"]
+DEFAULT_PROJECT = "gan-lab"
+AGENT_COMMAND = [sys.executable, "-m", "wandb", "agent", "--forward-signals"]
 POLL_INTERVAL_S = 0.1
 # Stopped trials of the agents have this long to write their last checkpoint.
 SHUTDOWN_TIMEOUT_S = 150.0
@@ -35,7 +35,7 @@ def run(
         "PATH": f"{interpreter_folder()}{os.pathsep}{os.environ.get('PATH', '')}"
     }
     environment |= process.share_cores(workers)
-    command = [*AGENT, "--project", PROJECT, sweep_id]
+    command = [*AGENT_COMMAND, "--project", DEFAULT_PROJECT, sweep_id]
     with process.Signals().watched() as signals:
         agents = [process.start(command, environment=environment) for _ in range(workers)]
         forwarded, deadline = 0, float("inf")
@@ -88,7 +88,7 @@ def _find_or_create(sweep: Sweep, folder: Path, overrides: Sequence[str], limit:
     import wandb
 
     try:
-        sweep_id = wandb.sweep(definition, project=PROJECT)
+        sweep_id = wandb.sweep(definition, project=DEFAULT_PROJECT)
     except Exception as error:
         # wandb raises errors of several libraries.
         raise UserError(

@@ -22,7 +22,7 @@ from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Evaluator, build_setting
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.leaks import find_leaks
-from gan_lab.metrics.nearest_neighbors import FAKES, expect_near_share, find_neighbors
+from gan_lab.metrics.nearest_neighbors import MAX_FAKES, expect_near_share, find_neighbors
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
@@ -288,7 +288,7 @@ def neighbor_scores(
 
 def _limit_fakes(evaluator: Evaluator) -> int:
     """Return the number of samples to search for: no more than the user set for all scores."""
-    return min(FAKES, evaluator.cfg.num_fakes or FAKES)
+    return min(MAX_FAKES, evaluator.cfg.num_fakes or MAX_FAKES)
 
 
 def leak_scores(

@@ -30,7 +30,7 @@ from gan_lab.runs.run_files import check_deletable
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import warm_start
 from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning, rank
-from gan_lab.training.callbacks.checkpoint import PREEMPTED, branch_off
+from gan_lab.training.callbacks.checkpoint import PREEMPTION_SIGNALS, branch_off
 from gan_lab.training.callbacks.finite_check import DivergedError
 from gan_lab.training.callbacks.tracker import FinalSample
 from gan_lab.training.callbacks.wandb_logger import WandbLogger
@@ -162,7 +162,7 @@ def choose_checkpoint(built: Experiment) -> Path | None:
     if isinstance(strategy, ManualDDPStrategy):
         # Only other ranks wait here, so a signal must not be lost.
         if rank() != 0:
-            built.checkpoint.listen(*PREEMPTED)
+            built.checkpoint.listen(*PREEMPTION_SIGNALS)
         with explain_lost_connection(built.config):
             name = strategy.share_from_first_rank(name)
     path = folder / "checkpoints" / name if name else None
@@ -260,7 +260,7 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
         back.
     """
     while True:
-        built.checkpoint.listen(*PREEMPTED)
+        built.checkpoint.listen(*PREEMPTION_SIGNALS)
         try:
             with explain_lost_connection(built.config):
                 built.trainer.fit(

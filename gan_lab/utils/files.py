@@ -17,7 +17,7 @@ from gan_lab.utils.errors import UserError, first_line
 
 PACKAGE = Path(__file__).parent.parent
 # a file in every folder of runs, so that runs are never read as training data
-MARKER = ".gan-lab"
+MARKER_NAME = ".gan-lab"
 # of a file name in characters; twice as many bytes, as file systems allow 255
 MAX_NAME_LENGTH = 100
 

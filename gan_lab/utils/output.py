@@ -26,7 +26,7 @@ from pathlib import Path
 from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.files import fold_case
 
-MANIFEST = ".gan-lab.jsonl"
+MANIFEST_NAME = ".gan-lab.jsonl"
 EXPORT_CONFIG = "config.json"
 EXPORT_FORMAT = "gan-lab export 1"
 MAX_EXPORT_CONFIG_BYTES = 20_000_000
@@ -224,7 +224,7 @@ def read_export_files(folder: Path) -> dict[str, set[str]]:
 def _read_manifest(folder: Path) -> list[tuple[str, str]]:
     """Return the name and SHA-256 of each recorded file; damaged lines are skipped."""
     try:
-        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / MANIFEST_NAME).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     entries = []
@@ -240,15 +240,15 @@ def record(path: Path, sha256: str) -> str:
     """Add a file to the manifest of its folder; return the entry."""
     entry = json.dumps({"file": path.name, "sha256": sha256}) + "\n"
     # one short line is appended at once, so that parallel commands do not mix theirs
-    with (path.parent / MANIFEST).open("a", encoding="utf-8", newline="\n") as file:
+    with (path.parent / MANIFEST_NAME).open("a", encoding="utf-8", newline="\n") as file:
         file.write(entry)
     return entry
 
 
 def _remove_if_alone(entry: str, folder: Path) -> None:
     """Delete a manifest that has no other entry."""
-    if (folder / MANIFEST).read_text(encoding="utf-8", errors="replace") == entry:
-        (folder / MANIFEST).unlink()
+    if (folder / MANIFEST_NAME).read_text(encoding="utf-8", errors="replace") == entry:
+        (folder / MANIFEST_NAME).unlink()
 
 
 def hash_file(path: Path) -> str:
@@ -333,7 +333,7 @@ def explain_write_error(path: Path, unfinished: Path) -> Iterator[None]:
         path: The file or folder.
         unfinished: The temporary file or folder that becomes ``path``.
     """
-    written = {path, path.parent / MANIFEST}
+    written = {path, path.parent / MANIFEST_NAME}
     # os.path.exists is false in a folder that cannot be read
     written |= {each for each in path.parents if not os.path.exists(each)}
     absolute = {Path(os.path.abspath(each)) for each in written}

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import gan_lab
 from gan_lab import cli
-from gan_lab.metrics.digit_classifier import WEIGHTS
+from gan_lab.metrics.digit_classifier import WEIGHTS_FILE
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import read_summary, write_summary
 from gan_lab.training import final_evaluation
@@ -382,7 +382,7 @@ def test_the_run_folder_holds_what_it_should(trained: tuple[Path, list[str]]) ->
         != state["scores"]["last"]["fd_digits"]["value"]
     )
     assert state["scores"]["best"]["fd_digits"]["protocol"]["floor"] > 0
-    weights = load_file(WEIGHTS)
+    weights = load_file(WEIGHTS_FILE)
     assert sum(tensor.numel() * tensor.element_size() for tensor in weights.values()) <= 1_000_000
 
 
@@ -442,8 +442,8 @@ def test_a_checkpoint_of_another_network_is_one_line(
             "metrics.inception_weights=/nowhere.pth: there is no such file",
         ),
         (
-            f"metrics.inception_weights={WEIGHTS}",
-            f"{WEIGHTS} does not contain torch-fidelity's weights",
+            f"metrics.inception_weights={WEIGHTS_FILE}",
+            f"{WEIGHTS_FILE} does not contain torch-fidelity's weights",
         ),
         ("metrics.extractors=[points]", "metrics.extractors=points does not suit digits"),
         ("metrics.headline=kd_digits", "unknown score 'kd_digits'"),

@@ -43,7 +43,7 @@ from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import equality, program, speed
 from gan_lab import benchmark, cli, doctor
 from gan_lab.config import loading
-from gan_lab.metrics.digit_classifier import WEIGHTS
+from gan_lab.metrics.digit_classifier import WEIGHTS_FILE
 from gan_lab.runs.run import Run as TrainedRun
 from gan_lab.sweeps import sweep_file
 from gan_lab.training import builder
@@ -901,7 +901,7 @@ def test_script_train_digit_classifier(tmp_path: Path, monkeypatch: pytest.Monke
     train_digit_classifier.main()
     record = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     assert record["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    expected = {name: value.shape for name, value in load_file(WEIGHTS).items()}
+    expected = {name: value.shape for name, value in load_file(WEIGHTS_FILE).items()}
     assert {name: value.shape for name, value in load_file(weights).items()} == expected
 
 

@@ -208,7 +208,7 @@ def test_an_onnx_file_that_is_not_the_network_is_not_written(
     assert not (tmp_path / "wrong").exists()
 
 
-@pytest.mark.parametrize("package", onnx_export.PACKAGES)
+@pytest.mark.parametrize("package", onnx_export.REQUIRED_PACKAGES)
 def test_export_without_its_package_fails_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:

@@ -20,7 +20,7 @@ from gan_lab.inference.direction_search import find_directions
 from gan_lab.inference.export import export
 from gan_lab.metrics.image_sets import ImageSet
 from gan_lab.utils import provenance
-from gan_lab.utils.output import MANIFEST
+from gan_lab.utils.output import MANIFEST_NAME
 from tests.helpers.folders import run_folder
 from tests.helpers.pictures import noise
 
@@ -233,7 +233,7 @@ def test_copies_among_photos_are_no_data_without_manifest(
     photos = tmp_path / "photos"
     words = ["sample", str(runs["gan"]), "-n", "3", "--folder", str(photos)]
     assert call(words, capsys, monkeypatch)[0] == 0
-    (photos / MANIFEST).unlink()
+    (photos / MANIFEST_NAME).unlink()
     made = sorted(photos.glob("*.png"))
     made[0].rename(photos / "holiday.PNG")
     assert len(image_files.find_images(photos)) == 3  # alone they are the data

@@ -24,7 +24,7 @@ from gan_lab.report.live import describe_run
 from gan_lab.runs.results import read_summary
 from gan_lab.sensitivity import detection
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.output import MANIFEST, find_outputs, list_visible
+from gan_lab.utils.output import MANIFEST_NAME, find_outputs, list_visible
 from tests.helpers.folders import run_folder
 from tests.helpers.pictures import noise
 from tests.unit.test_output import snapshot
@@ -256,7 +256,7 @@ def test_sample_folder_overwritten_by_fewer_has_no_old_images(
         command = f"sample {{gan}} -n {n} --folder {{out}} --overwrite"
         assert call(command, tmp_path, runs, capsys, monkeypatch).code == 0
         assert len(list_visible(tmp_path)) == n
-    assert (tmp_path / MANIFEST).is_file()
+    assert (tmp_path / MANIFEST_NAME).is_file()
 
 
 @pytest.mark.parametrize("keys", ["data.root=~/d", "run.root=~/r", "run.start_from=~/s"])

@@ -166,7 +166,7 @@ def test_sweep_with_wandb_key_is_created_once_and_runs_agents(
 
     monkeypatch.setattr("wandb.sweep", create)
     monkeypatch.setattr(
-        wandb_agents, "AGENT", [sys.executable, "-c", AGENT, "agent", "--forward-signals"]
+        wandb_agents, "AGENT_COMMAND", [sys.executable, "-c", AGENT, "agent", "--forward-signals"]
     )
     stand_in(tmp_path)
     with serving(Server([[ends(sweep)[0]], []])) as server, logged() as said:

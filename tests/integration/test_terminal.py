@@ -202,7 +202,7 @@ def test_nohup_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         made = Checkpoint(Path(), Progress(1, 1), None, None)  # type: ignore[arg-type]
-        made.listen(*checkpoint.PREEMPTED)
+        made.listen(*checkpoint.PREEMPTION_SIGNALS)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         made.teardown(None, None, "fit")  # type: ignore[arg-type]
     finally:

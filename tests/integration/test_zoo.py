@@ -37,7 +37,7 @@ def test_zoo_has_a_conditional_a_color_and_a_translating_model() -> None:
     assert channels == {1, 3}
     assert any(model.arguments.get("classes") for model in MODELS.values())
     assert any(model.translates for model in MODELS.values())
-    assert sum(path.stat().st_size for path in zoo.FOLDER.rglob("*.*")) <= MAX_BYTES
+    assert sum(path.stat().st_size for path in zoo.ZOO_FOLDER.rglob("*.*")) <= MAX_BYTES
 
 
 @pytest.mark.parametrize("name", MODELS)

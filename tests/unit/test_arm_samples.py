@@ -27,7 +27,7 @@ from gan_lab.studies import (
     measures,
     study_page,
 )
-from gan_lab.studies.arm_samples import COLUMNS, GAP, PLOT_SIDE, POINTS, write_samples
+from gan_lab.studies.arm_samples import GAP, NUM_COLUMNS, PLOT_SIDE, POINTS, write_samples
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.provenance import save_png
 
@@ -75,7 +75,7 @@ def test_each_arm_with_own_images_has_its_samples(tmp_path: Path) -> None:
     places = {}
     with Image.open(picture) as image:
         for name in ("a", "b"):
-            samples = to_uint8(load_generator(tmp_path / name)(COLUMNS))[:, 0].numpy()
+            samples = to_uint8(load_generator(tmp_path / name)(NUM_COLUMNS))[:, 0].numpy()
             corners = [find_tile(image, sample) for sample in samples]
             assert len({top for _, top in corners}) == 1, "one row"
             assert [left for left, _ in corners] == sorted(left for left, _ in corners)

@@ -28,7 +28,7 @@ from gan_lab.inference.sampling import load_generator
 from gan_lab.metrics.digit_classifier import load_digit_classifier
 from gan_lab.networks.classifier import Classifier
 from gan_lab.networks.stylegan import StyleGANGenerator
-from gan_lab.runs.directions import FILE, Direction, Directions, read_directions
+from gan_lab.runs.directions import FILE_NAME, Direction, Directions, read_directions
 from gan_lab.utils.errors import UserError
 from tests.helpers.folders import run_folder
 from tests.unit.test_sampling import checkpoint
@@ -267,7 +267,7 @@ def test_directions_of_other_weights_are_refused(plain: Path, style: Path, tmp_p
     generator, found = load_generator(style), find_directions(plain, 1, n=200)
     with pytest.raises(UserError, match=r"The directions are those of other weights: best\.ckpt"):
         generator.set_directions(found)
-    file = tmp_path / FILE
+    file = tmp_path / FILE_NAME
     found.save(file)
     with pytest.raises(UserError, match="are those of other weights"):
         export(style, tmp_path / "out", directions_file=file)
@@ -280,17 +280,17 @@ def test_directions_of_other_weights_are_refused(plain: Path, style: Path, tmp_p
 def test_export_includes_directions_that_fit(plain: Path, style: Path, tmp_path: Path) -> None:
     """An export draws the same moved images; directions of other weights are left out."""
     found, other = find_directions(plain, 2, n=500), find_directions(style, 2, n=500)
-    found.save(tmp_path / FILE)
-    exported = export(plain, tmp_path / "exported", directions_file=tmp_path / FILE)
+    found.save(tmp_path / FILE_NAME)
+    exported = export(plain, tmp_path / "exported", directions_file=tmp_path / FILE_NAME)
     generator = load_generator(plain)
     generator.set_directions(found)
     moved = generator(2, move={"pc2": 1.5})
-    assert FILE in json.loads((exported / "config.json").read_text())["files"]
+    assert FILE_NAME in json.loads((exported / "config.json").read_text())["files"]
     assert "`pc1`, `pc2`" in (exported / "README.md").read_text()
     torch.testing.assert_close(load_generator(exported)(2, move={"pc2": 1.5}), moved)
-    other.save(exported / FILE)
+    other.save(exported / FILE_NAME)
     assert load_generator(exported).directions is None
-    assert not (export(exported, tmp_path / "again") / FILE).exists()
+    assert not (export(exported, tmp_path / "again") / FILE_NAME).exists()
 
 
 def change(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
@@ -334,7 +334,7 @@ def change_first(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
 def test_damaged_file_is_refused(damage: Callable[[Any], Any], tmp_path: Path) -> None:
     directions = [Direction("a", [1.0, 0.0], 1.0, 0.5), Direction("b", [0.6, -0.8], 2.0)]
     written = Directions("z", directions, {"digest": "0"})
-    path = tmp_path / FILE
+    path = tmp_path / FILE_NAME
     written.save(path)
     assert read_directions(path) == written
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))
@@ -345,7 +345,7 @@ def test_damaged_file_is_refused(damage: Callable[[Any], Any], tmp_path: Path) -
 def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="No such file"):
         read_directions(tmp_path / "none")
-    path = tmp_path / FILE
+    path = tmp_path / FILE_NAME
     path.write_text("[" * 100_000)
     with pytest.raises(UserError, match="is not a usable file"):
         read_directions(path)
@@ -369,7 +369,7 @@ def test_directions_command_serves_sample_and_export(
     said = call("directions", str(run), "-n", "200", "--count", "2", "--steps", "3").splitlines()
     assert said[0].startswith("pc1: ")
     assert said[-1] == str(run / "directions.png")
-    found = read_directions(run / FILE)
+    found = read_directions(run / FILE_NAME)
     assert found.source["labels"] == "digits"
     call("sample", str(run), "-n", "2", "--move", "pc1=2", "--move", "pc2=-1")
     assert (run / "sample-n2-seed0-pc1=2-pc2=-1.png").is_file()

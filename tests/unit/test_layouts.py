@@ -15,7 +15,7 @@ from PIL import Image
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import cache, decoding, folder, horse2zebra, image_files, layouts, pairs
-from gan_lab.utils.files import MARKER
+from gan_lab.utils.files import MARKER_NAME
 from tests.helpers.pictures import flat
 
 
@@ -212,7 +212,7 @@ def test_runs_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     (tmp_path / "runs" / "dcgan" / "seed0" / "checkpoints").mkdir()
     (tmp_path / "runs" / "dcgan" / "seed0" / "config.yaml").touch()
     flat(tmp_path / "out" / "dcgan" / "data-folder.png", 0)
-    (tmp_path / "out" / MARKER).touch()
+    (tmp_path / "out" / MARKER_NAME).touch()
     counts = r"2 folders of gan-lab runs \(out; runs/dcgan/seed0\)"
     with pytest.warns(UserWarning, match=f"^skipped in {tmp_path}: {counts}$"):
         found = image_files.find_images(tmp_path)

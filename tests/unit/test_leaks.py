@@ -94,7 +94,7 @@ def test_detector_is_deterministic(
 
 def test_only_augmented_runs_have_leak_scores(tmp_path: Path, data_root: Path) -> None:
     """Only runs with augmentation have leak scores."""
-    for policy, names in (("ada", set(leaks.NAMES)), ("off", set())):
+    for policy, names in (("ada", set(leaks.SCORE_NAMES)), ("off", set())):
         run = run_folder(
             "cgan",
             tmp_path / policy,

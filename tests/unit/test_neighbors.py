@@ -16,7 +16,7 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.images import Batch, to_unit
 from gan_lab.metrics import extractors, neighbor_search
 from gan_lab.metrics.nearest_neighbors import (
-    FAKES,
+    MAX_FAKES,
     expect_near_share,
     find_neighbors,
     near_share,
@@ -36,7 +36,7 @@ class Copying:
 
     def __init__(self, data: GANDataModule, copies: int) -> None:
         rng = np.random.default_rng(0)
-        fresh = rng.permutation(len(data.held_out))[: FAKES - copies]
+        fresh = rng.permutation(len(data.held_out))[: MAX_FAKES - copies]
         learned = rng.permutation(len(data.train))[:copies]
         parts = [
             data.train.__getitems__(learned.tolist()).images,
@@ -59,7 +59,7 @@ def digits(data_root: Path) -> GANDataModule:
 @pytest.mark.parametrize("share", [0, 5, 20, 40, 100])
 def test_near_copies_is_share_of_copies(share: int, extractor: str, digits: GANDataModule) -> None:
     """The share of near copies equals the share of copies among the samples."""
-    family: Any = Copying(digits, FAKES * share // 100)
+    family: Any = Copying(digits, MAX_FAKES * share // 100)
     values, protocol, _ = find_neighbors(family, digits, extractors.load(extractor), seed=0)
     assert values[f"near_copies_{extractor}"] == pytest.approx(share / 100, abs=0.04)
     assert (
@@ -75,7 +75,7 @@ def test_near_copies_use_images_of_training(data_root: Path) -> None:
     learned = {row.numpy().tobytes() for row in few.train.__getitems__(list(range(100))).images}
     every = few.all_train.__getitems__(list(range(1_000))).images
     others = torch.stack([image for image in every if image.numpy().tobytes() not in learned])[
-        :FAKES
+        :MAX_FAKES
     ]
     digits = extractors.load("digits")
     for images, low, high in (

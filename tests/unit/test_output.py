@@ -11,7 +11,7 @@ import pytest
 
 from gan_lab.utils import output
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.output import MANIFEST, OutputFiles, find_outputs, list_visible
+from gan_lab.utils.output import MANIFEST_NAME, OutputFiles, find_outputs, list_visible
 
 
 def write(path: Path, text: str = "by the lab", overwrite: bool = False) -> Path:
@@ -211,7 +211,7 @@ def test_find_outputs_reads_damaged_manifest(tmp_path: Path) -> None:
     path = write(tmp_path / "in" / "a.txt")
     (tmp_path / "b.txt").write_text("by the user")
     outside = {"file": "../b.txt", "sha256": output.hash_file(tmp_path / "b.txt")}
-    with (path.parent / MANIFEST).open("a") as manifest:
+    with (path.parent / MANIFEST_NAME).open("a") as manifest:
         manifest.write(json.dumps(outside) + '\n[1]\n{"file": 3, "sha256": 4}\n{"file": "a')
     assert find_outputs(path.parent) == {"a.txt"}
 

@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d
 
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.extractors.base import weights_hash
-from gan_lab.metrics.extractors.random import FEATURES, Random, RandomNetwork
+from gan_lab.metrics.extractors.random import NUM_FEATURES, Random, RandomNetwork
 from gan_lab.metrics.feature_scores import FeatureScores
 
 
@@ -56,7 +56,7 @@ def test_the_distance_is_nothing_to_oneself_and_grows_with_what_is_done_to_the_i
 def test_features_are_mean_and_spread_of_rectified_maps() -> None:
     network, images = RandomNetwork(), photos(4)
     features, x = network(images), images
-    assert features.shape == (4, FEATURES)
+    assert features.shape == (4, NUM_FEATURES)
     begin = 0
     for layer in network.layers:
         x = conv2d(x, layer.weight, layer.bias, stride=2, padding=1).clamp(min=0)
@@ -65,7 +65,7 @@ def test_features_are_mean_and_spread_of_rectified_maps() -> None:
         expected = np.concatenate([maps.mean(axis=2), maps.std(axis=2, ddof=1)], axis=1)
         assert features[:, begin:end].numpy() == pytest.approx(expected, abs=1e-5)
         begin = end
-    assert begin == FEATURES
+    assert begin == NUM_FEATURES
 
 
 def test_gray_is_seen_as_gray_colour_and_size_hardly_changes_what_is_seen() -> None:

@@ -374,7 +374,7 @@ def test_page_size_is_limited_for_large_grids(
     for i in range(1, 9):
         noise(120, 120, seed=i).save(folder / "samples" / f"{100 * i:09d}.png")
     (folder / "samples" / "000000400.png").write_bytes(b"torn")
-    monkeypatch.setattr(pictures, "BUDGET", 100_000)
+    monkeypatch.setattr(pictures, "MAX_BYTES", 100_000)
     monkeypatch.setattr(pictures, "MAX_GRIDS", 9)
     made = run_page.collect_values(Run(folder))
     assert sum(len(frame) for frame in made["frames"]) < 4 / 3 * 100_000 + 1000

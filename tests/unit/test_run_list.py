@@ -126,7 +126,7 @@ def test_describe_run_vanished_run_is_damaged(
 
 def test_locked_run_is_in_training(root: Path) -> None:
     """As a training locks it; the list does not lock it itself."""
-    if not run_lock.LOCKS.is_file():
+    if not run_lock.LOCKS_FILE.is_file():
         pytest.skip("this system does not list locks")
     lock = FileLock(root / "dcgan" / ".seed0.lock")
     statuses = []

@@ -26,7 +26,7 @@ from gan_lab.runs.run_folder import (
 )
 from gan_lab.training import loop
 from gan_lab.utils import files
-from gan_lab.utils.files import MARKER, write_text
+from gan_lab.utils.files import MARKER_NAME, write_text
 from tests.helpers.reports import written_run
 
 
@@ -372,9 +372,9 @@ def test_train_run_with_unusable_start_writes_nothing(
 def test_locked_marks_a_new_root_of_runs(tmp_path: Path) -> None:
     """The lock is the first file below the root, whose images are no training data."""
     with RunFolder(tmp_path / "runs" / "gan" / "seed0").locked():
-        assert (tmp_path / "runs" / MARKER).is_file()
+        assert (tmp_path / "runs" / MARKER_NAME).is_file()
     with RunFolder(tmp_path / "gan" / "seed0").locked():
-        assert not (tmp_path / MARKER).exists()
+        assert not (tmp_path / MARKER_NAME).exists()
 
 
 def test_is_locked_elsewhere_sees_only_other_processes(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_is_locked_elsewhere_sees_only_other_processes(tmp_path: Path) -> None:
 def test_lock_is_tried_where_the_system_does_not_list_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "LOCKS", tmp_path / "none")
+    monkeypatch.setattr(run_lock, "LOCKS_FILE", tmp_path / "none")
     folder = tmp_path / "gan" / "seed0"
     folder.mkdir(parents=True)
     assert not run_lock.is_locked(folder)

@@ -16,7 +16,7 @@ from gan_lab import cli
 from gan_lab.config.loading import config_folder
 from gan_lab.distributed import slurm
 from gan_lab.utils.files import make_file_name
-from gan_lab.utils.output import MANIFEST
+from gan_lab.utils.output import MANIFEST_NAME
 
 NASTY = [
     "run.id=a b'c\"d$(touch hacked)`id`\\n;&|#%j",
@@ -219,7 +219,7 @@ def test_write_names_the_script_by_its_overrides(here: Path) -> None:
 def test_write_accepts_the_same_script_without_a_record(here: Path) -> None:
     """Earlier versions recorded no script; one that differs may be edited and is kept."""
     path = slurm.write("gan", [], 1, 1, "01:00:00")
-    (path.parent / MANIFEST).unlink()
+    (path.parent / MANIFEST_NAME).unlink()
     assert slurm.write("gan", [], 1, 1, "01:00:00") == path
     text = path.read_text() + "# by the user\n"
     path.write_text(text)

@@ -10,7 +10,7 @@ from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
 from gan_lab.metrics.extractors.base import Extractor, expand_gray, require_weights_file
 from gan_lab.utils.errors import UserError, first_line
 
-SOURCE = "CMMD uses OpenAI's ViT-L-14-336px.pt"
+WEIGHTS_SOURCE = "CMMD uses OpenAI's ViT-L-14-336px.pt"
 
 
 class CLIP(Extractor):
@@ -34,7 +34,7 @@ class CLIP(Extractor):
     network: FeatureExtractorCLIP
 
     def __init__(self, weights: str) -> None:
-        path = require_weights_file(self.weights_key, weights, SOURCE)
+        path = require_weights_file(self.weights_key, weights, WEIGHTS_SOURCE)
         # Only the weights of the TorchScript archive are read; its code does not run.
         try:
             # torch deprecates the format.

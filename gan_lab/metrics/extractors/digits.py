@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gan_lab.images import to_unit
-from gan_lab.metrics.digit_classifier import FEATURES, SIZE, load_digit_classifier
+from gan_lab.metrics.digit_classifier import NUM_FEATURES, SIDE_PX, load_digit_classifier
 from gan_lab.metrics.extractors.base import Extractor
 
 
@@ -14,8 +14,8 @@ class Digits(Extractor):
 
     name = "digits"
     score = "digit_score"
-    features = FEATURES
-    resize = f"bilinear, antialiased, to {SIZE}"
+    features = NUM_FEATURES
+    resize = f"bilinear, antialiased, to {SIDE_PX}"
 
     def __init__(self) -> None:
         self.network = self.classifier = load_digit_classifier()

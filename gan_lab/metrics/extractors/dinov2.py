@@ -14,16 +14,16 @@ from torchvision.models import VisionTransformer
 from gan_lab.metrics.extractors.base import Extractor, expand_gray, require_weights_file
 from gan_lab.utils.errors import UserError, first_line
 
-SOURCE = "FD-DINOv2 uses the authors' dinov2_vitl14_pretrain.pth"
+WEIGHTS_SOURCE = "FD-DINOv2 uses the authors' dinov2_vitl14_pretrain.pth"
 # Images are resized to this side in pixels.
-SIDE = 224
+SIDE_PX = 224
 # Number of features of each attention head.
 HEAD_FEATURES = 64
 # Mean and standard deviation of ImageNet's channels, for pixels in [0, 255].
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
+CHANNEL_MEANS = (123.675, 116.28, 103.53)
+CHANNEL_STDS = (58.395, 57.12, 57.375)
 # The authors' names inside a block, and torchvision's names.
-NAMES = {
+PARAMETER_NAMES = {
     "norm1": "ln_1",
     "attn.qkv": "self_attention.in_proj",
     "attn.proj": "self_attention.out_proj",
@@ -32,7 +32,7 @@ NAMES = {
     "mlp.fc2": "mlp.3",
 }
 # Factors of the outputs of these layers (layer scale).
-SCALES = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}
+LAYER_SCALES = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}
 
 
 def build_network(weights: dict[str, Tensor]) -> VisionTransformer:
@@ -50,7 +50,7 @@ def build_network(weights: dict[str, Tensor]) -> VisionTransformer:
     width, side = weights["cls_token"].shape[-1], weights["patch_embed.proj.weight"].shape[-1]
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     network = VisionTransformer(
-        SIDE,
+        SIDE_PX,
         side,
         layers,
         width // HEAD_FEATURES,
@@ -63,13 +63,17 @@ def build_network(weights: dict[str, Tensor]) -> VisionTransformer:
         "class_token": weights["cls_token"],
         "conv_proj.weight": weights["patch_embed.proj.weight"],
         "conv_proj.bias": weights["patch_embed.proj.bias"],
-        "encoder.pos_embedding": _resize_positions(weights["pos_embed"], SIDE // side),
+        "encoder.pos_embedding": _resize_positions(weights["pos_embed"], SIDE_PX // side),
         "encoder.ln.weight": weights["norm.weight"],
         "encoder.ln.bias": weights["norm.bias"],
     }
     for layer in range(layers):
-        for theirs, ours in NAMES.items():
-            scale = weights[f"blocks.{layer}.{SCALES[theirs]}"] if theirs in SCALES else None
+        for theirs, ours in PARAMETER_NAMES.items():
+            scale = (
+                weights[f"blocks.{layer}.{LAYER_SCALES[theirs]}"]
+                if theirs in LAYER_SCALES
+                else None
+            )
             for part in ("weight", "bias"):
                 value = weights[f"blocks.{layer}.{theirs}.{part}"]
                 joint = "_" if ours.endswith("in_proj") else "."
@@ -110,11 +114,11 @@ class DINOv2(Extractor):
 
     name = "dinov2"
     weights_key = "dinov2_weights"
-    resize = f"bilinear as in TensorFlow 1, to {SIDE}"
+    resize = f"bilinear as in TensorFlow 1, to {SIDE_PX}"
     network: VisionTransformer
 
     def __init__(self, weights: str) -> None:
-        path = require_weights_file(self.weights_key, weights, SOURCE)
+        path = require_weights_file(self.weights_key, weights, WEIGHTS_SOURCE)
         try:
             self.network = build_network(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
@@ -128,9 +132,11 @@ class DINOv2(Extractor):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, None]:
         x = interpolate_bilinear_2d_like_tensorflow1x(
-            expand_gray(pixels).float(), size=(SIDE, SIDE), align_corners=False
+            expand_gray(pixels).float(), size=(SIDE_PX, SIDE_PX), align_corners=False
         )
-        mean, std = (x.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        mean, std = (
+            x.new_tensor(values).view(1, 3, 1, 1) for values in (CHANNEL_MEANS, CHANNEL_STDS)
+        )
         return self.network((x - mean) / std), None
 
 

@@ -18,7 +18,7 @@ from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.network import is_reachable
 
 LAYERS = ["2048", "logits_unbiased"]
-REMEDY = (
+WEIGHTS_REMEDY = (
     f"Download {URL_INCEPTION_V3} and pass the file: metrics.inception_weights=FILE for a run, "
     "weights= in Python, --weights FILE for gan-lab score."
 )
@@ -56,7 +56,9 @@ class Inception(Extractor):
         if path is None:
             reason = explain_missing_weights()
             if reason:
-                raise UserError(f"The extractor inception is not available: {reason}. {REMEDY}")
+                raise UserError(
+                    f"The extractor inception is not available: {reason}. {WEIGHTS_REMEDY}"
+                )
         else:
             require_weights_file(self.weights_key, path, f"torch-fidelity's is {URL_INCEPTION_V3}")
             # torch-fidelity's reader would run code that a pickle contains.
@@ -72,7 +74,7 @@ class Inception(Extractor):
             if path is None:
                 reason = f"the Inception weights cannot be downloaded ({type(error).__name__})"
                 raise UserError(
-                    f"The extractor inception is not available: {reason}. {REMEDY}"
+                    f"The extractor inception is not available: {reason}. {WEIGHTS_REMEDY}"
                 ) from None
             raise UserError(_describe_wrong_weights(path, error)) from None
 

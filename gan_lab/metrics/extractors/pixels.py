@@ -13,22 +13,22 @@ from gan_lab.images import to_unit
 from gan_lab.metrics.extractors.base import Extractor
 
 # Blocks per side. On digits of 28 pixels a block has 4 x 4 of them.
-BLOCKS = 7
+BLOCKS_PER_SIDE = 7
 
 
 class Pixels(Extractor):
     """The mean brightness, in [-1, 1], of each of 7 x 7 blocks; color channels are averaged."""
 
     name = "pixels"
-    features = BLOCKS**2
-    resize = f"block means, {BLOCKS} x {BLOCKS}"
+    features = BLOCKS_PER_SIDE**2
+    resize = f"block means, {BLOCKS_PER_SIDE} x {BLOCKS_PER_SIDE}"
 
     def __init__(self) -> None:
         self.network = nn.Identity()
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, None]:
         brightness = to_unit(pixels).mean(dim=1, keepdim=True)
-        return adaptive_avg_pool2d(brightness, BLOCKS).flatten(1), None
+        return adaptive_avg_pool2d(brightness, BLOCKS_PER_SIDE).flatten(1), None
 
 
 EXTRACTOR = Pixels

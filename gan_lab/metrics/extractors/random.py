@@ -10,10 +10,10 @@ from gan_lab.images import to_unit
 from gan_lab.metrics.extractors.base import Extractor, expand_gray
 
 # Images are resized to this side in pixels.
-SIZE = 64
-FEATURES = 64
+SIDE_PX = 64
+NUM_FEATURES = 64
 # input and output channels
-LAYERS = ((3, 8), (8, 8), (8, 16))
+LAYER_CHANNELS = ((3, 8), (8, 8), (8, 16))
 
 
 class RandomNetwork(nn.Module):
@@ -29,7 +29,7 @@ class RandomNetwork(nn.Module):
             torch.manual_seed(0)
             self.layers = nn.ModuleList(
                 nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-                for in_channels, out_channels in LAYERS
+                for in_channels, out_channels in LAYER_CHANNELS
             )
             for layer in self.layers:
                 nn.init.kaiming_normal_(layer.weight)  # type: ignore[arg-type]
@@ -37,8 +37,8 @@ class RandomNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = expand_gray(images)
-        if x.shape[-2:] != (SIZE, SIZE):
-            x = interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True)
+        if x.shape[-2:] != (SIDE_PX, SIDE_PX):
+            x = interpolate(x, (SIDE_PX, SIDE_PX), mode="bilinear", antialias=True)
         features = []
         for layer in self.layers:
             x = torch.relu(layer(x))
@@ -50,8 +50,8 @@ class Random(Extractor):
     """Features of a random network, which can only rank runs on the same data."""
 
     name = "random"
-    features = FEATURES
-    resize = f"bilinear, antialiased, to {SIZE}"
+    features = NUM_FEATURES
+    resize = f"bilinear, antialiased, to {SIDE_PX}"
 
     def __init__(self) -> None:
         self.network = RandomNetwork()

@@ -82,7 +82,7 @@ MIN_GRADIENT_HISTORY_ROWS = 10
 # rows of the median whose maximum is the largest sustained norm
 SUSTAINED_ROWS = 3
 
-COLLAPSE = "mode collapse: the generated images are nearly identical or repeat ({values}). "
+COLLAPSE_MESSAGE = "mode collapse: the generated images are nearly identical or repeat ({values}). "
 COLLAPSE_REMEDY = (
     "Try a lower generator learning rate, a higher discriminator learning rate, or a gradient "
     "penalty (wgan_gp, r3gan)"
@@ -93,7 +93,7 @@ LOST_COLORS = (
     "colors {values} relative to real images). Try a lower generator learning rate, and look at "
     "samples/"
 )
-NOISE = (
+NOISE_MESSAGE = (
     "the generated images are noise: neighboring pixels differ as in white noise ({values}; 0: as "
     "in real images, 1: white noise). Try lower learning rates, or another network"
 )
@@ -102,7 +102,7 @@ RAW_WEIGHTS = (
     "{raw:.2f} instead of {ema:.2f}), which will follow them. Try lower learning rates, or stop "
     "and use best.ckpt"
 )
-OVERFITTING = (
+OVERFITTING_MESSAGE = (
     "the discriminator overfits: it prefers a training image to a validation image with a "
     "probability of {value:.2f}. Try augment.policy=ada, more images, or a smaller discriminator"
 )
@@ -111,7 +111,7 @@ NO_GRADIENT = (
     "a lower discriminator learning rate, or another activation; check that the loss depends on "
     "the generated images"
 )
-DOMINANCE = (
+DOMINANCE_MESSAGE = (
     "the discriminator classifies all images correctly (accuracy {real:.3f} on reals, {fake:.3f} "
     "on fakes) and "
 )
@@ -296,7 +296,7 @@ class AlertRules:
                 continue
             reason = self._explain_dominance(row, suffix)
             if reason:
-                return Observation(DOMINANCE.format(real=real, fake=fake) + reason)
+                return Observation(DOMINANCE_MESSAGE.format(real=real, fake=fake) + reason)
         return HEALTHY if is_healthy else IN_BETWEEN
 
     def _explain_dominance(self, row: Row, suffix: str) -> str:
@@ -340,7 +340,7 @@ class AlertRules:
         dominance = self.conditions.get("discriminator_won")
         is_dominated = dominance is not None and dominance.raised
         remedy = DOMINATED_REMEDY if is_dominated else COLLAPSE_REMEDY
-        return Observation(COLLAPSE.format(values=observation.message) + remedy)
+        return Observation(COLLAPSE_MESSAGE.format(values=observation.message) + remedy)
 
     def _is_improving(self) -> bool:
         if len(self.distances) < 3:
@@ -447,7 +447,7 @@ def _check_noise(row: Row) -> Observation | None:
     observation = _compare(row, {}, NOISE_MAXIMA)
     if observation is None or not observation.message:
         return observation
-    return Observation(NOISE.format(values=f"{row['noise']:.2f}"))
+    return Observation(NOISE_MESSAGE.format(values=f"{row['noise']:.2f}"))
 
 
 def _check_overfitting(row: Row) -> Observation | None:
@@ -455,7 +455,7 @@ def _check_overfitting(row: Row) -> Observation | None:
     observation = _compare(row, {}, OVERFITTING_MAXIMA)
     if observation is None or not observation.message:
         return observation
-    return Observation(OVERFITTING.format(value=row["overfitting_auc"]))
+    return Observation(OVERFITTING_MESSAGE.format(value=row["overfitting_auc"]))
 
 
 def _check_raw_weights(row: Row) -> Observation | None:

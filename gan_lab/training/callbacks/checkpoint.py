@@ -32,7 +32,7 @@ FIRST_CHECKPOINT_S = 2.0
 # saves take no larger share of the time, even if this makes the interval longer
 MAX_SAVE_SHARE = 0.05
 # signals of cluster schedulers and of a closed terminal
-PREEMPTED = tuple(
+PREEMPTION_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
 # numbered checkpoints: the newest, and one more in case it is damaged
@@ -101,7 +101,7 @@ class Checkpoint(FamilyCallback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
-        self.listen(*PREEMPTED, signal.SIGINT)
+        self.listen(*PREEMPTION_SIGNALS, signal.SIGINT)
         self._started_at = self._saved_at = time.monotonic()
         if self.at_start and self.progress.iteration == 0:
             self.save(trainer, family)
@@ -116,7 +116,7 @@ class Checkpoint(FamilyCallback):
         # a second Ctrl-C stops immediately
         if self.signal == number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = signal.SIGTERM if number in PREEMPTED else number
+        self.signal = signal.SIGTERM if number in PREEMPTION_SIGNALS else number
 
     def teardown(self, trainer: Trainer, family: Family, stage: str) -> None:
         while self._handlers:
