@@ -16,26 +16,26 @@ def dinov2_weights(grid: int = 37) -> dict[str, Tensor]:
     """The tensors of a DINOv2 by its authors' names."""
     generator = torch.Generator().manual_seed(0)
 
-    def drawn(*shape: int) -> Tensor:
+    def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator) / shape[-1] ** 0.5
 
     weights = {
-        "cls_token": drawn(1, 1, WIDTH),
-        "mask_token": drawn(1, WIDTH),
-        "pos_embed": drawn(1, 1 + grid**2, WIDTH),
-        "patch_embed.proj.weight": drawn(WIDTH, 3, 14, 14),
-        "patch_embed.proj.bias": drawn(WIDTH),
+        "cls_token": draw(1, 1, WIDTH),
+        "mask_token": draw(1, WIDTH),
+        "pos_embed": draw(1, 1 + grid**2, WIDTH),
+        "patch_embed.proj.weight": draw(WIDTH, 3, 14, 14),
+        "patch_embed.proj.bias": draw(WIDTH),
     }
     for layer in range(LAYERS):
         parts = {"norm1": (WIDTH,), "attn.qkv": (3 * WIDTH, WIDTH), "attn.proj": (WIDTH, WIDTH),
                  "norm2": (WIDTH,), "mlp.fc1": (4 * WIDTH, WIDTH),
                  "mlp.fc2": (WIDTH, 4 * WIDTH)}  # fmt: skip
         for name, shape in parts.items():
-            weights[f"blocks.{layer}.{name}.weight"] = drawn(*shape) + (1 if len(shape) == 1 else 0)
-            weights[f"blocks.{layer}.{name}.bias"] = drawn(shape[0])
+            weights[f"blocks.{layer}.{name}.weight"] = draw(*shape) + (1 if len(shape) == 1 else 0)
+            weights[f"blocks.{layer}.{name}.bias"] = draw(shape[0])
         for name in ("ls1", "ls2"):
-            weights[f"blocks.{layer}.{name}.gamma"] = 1 + drawn(WIDTH)
-    return weights | {"norm.weight": 1 + drawn(WIDTH), "norm.bias": drawn(WIDTH)}
+            weights[f"blocks.{layer}.{name}.gamma"] = 1 + draw(WIDTH)
+    return weights | {"norm.weight": 1 + draw(WIDTH), "norm.bias": draw(WIDTH)}
 
 
 class _Clip(nn.Module):

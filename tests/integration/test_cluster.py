@@ -35,7 +35,7 @@ SRUN = {"SLURM_JOB_NAME": "gan", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLUR
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Any:
+def set_launcher(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Called with variables: the environment has these of a launcher's, and no others."""
 
     def tell(**variables: str) -> None:
@@ -81,9 +81,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
 )
 def test_a_training_has_the_processes_that_were_started(
-    variables: dict[str, str], keys: dict[str, Any], expected: Launch, told: Any
+    variables: dict[str, str], keys: dict[str, Any], expected: Launch, set_launcher: Any
 ) -> None:
-    told(**variables)
+    set_launcher(**variables)
     assert detect.detect_launcher(RunConfig(**keys)) == expected
 
 
@@ -128,15 +128,15 @@ def test_a_training_has_the_processes_that_were_started(
     ],
 )
 def test_a_mismatch_names_both_numbers(
-    variables: dict[str, str], keys: dict[str, Any], expected: str, told: Any
+    variables: dict[str, str], keys: dict[str, Any], expected: str, set_launcher: Any
 ) -> None:
-    told(**variables)
+    set_launcher(**variables)
     with pytest.raises(ValueError, match=expected):
         detect.detect_launcher(RunConfig(**keys))
 
 
-def test_a_dry_run_needs_one_process_whoever_started_it(told: Any) -> None:
-    told(**SRUN)
+def test_a_dry_run_needs_one_process_whoever_started_it(set_launcher: Any) -> None:
+    set_launcher(**SRUN)
     options = ddp_strategy.trainer_options(detect.SINGLE_PROCESS, RunConfig())
     assert (options["devices"], options["num_nodes"], options["strategy"]) == ("1", 1, "auto")
 
@@ -159,8 +159,8 @@ def test_the_strategy_waits_as_long_as_it_is_told() -> None:
     assert chosen._timeout == timedelta(seconds=7)
 
 
-def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> None:
-    told(**SRUN)  # srun -n 4, of which Lightning demands another spelling
+def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(set_launcher: Any) -> None:
+    set_launcher(**SRUN)  # srun -n 4, of which Lightning demands another spelling
     environment: Any = ddp_strategy.create_environment(detect.detect_launcher(RunConfig()))
     assert (environment.global_rank(), environment.world_size(), environment.auto_requeue) == (
         3,

@@ -50,7 +50,7 @@ for folder in sys.argv[1:]:
 """
 
 
-def made(family: str, root: Path, data_root: Path) -> Path:
+def make_run(family: str, root: Path, data_root: Path) -> Path:
     """A checkpoint of a family's generators, whose running statistics are not the initial ones."""
     config = loading.load(experiment_of(family), small(family, root, data_root)).config
     built = build_family(config, datasets.load(config.data, 0))
@@ -77,7 +77,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[
     """The folder of an export of every family, with inputs and the outputs of the card's code."""
     root = tmp_path_factory.mktemp("exports")
     folders = {
-        family: export(made(family, root, data_root), root / f"{family} exported")
+        family: export(make_run(family, root, data_root), root / f"{family} exported")
         for family in FAMILIES
     }
     for folder in folders.values():

@@ -63,7 +63,7 @@ def family() -> Any:
     )
 
 
-def said(real: list[float], fake: list[float], undecided: float | None) -> dict[str, float]:
+def log_verdict(real: list[float], fake: list[float], undecided: float | None) -> dict[str, float]:
     made = family()
     made.log_discriminator(torch.tensor(real), torch.tensor(fake), undecided)
     return {name: float(value) for name, value in made.logged_scalars.items()}
@@ -71,7 +71,7 @@ def said(real: list[float], fake: list[float], undecided: float | None) -> dict[
 
 def test_a_verdict_is_the_means_and_the_shares_on_either_side_of_the_undecided_logit() -> None:
     real, fake = [3.0, 1.0, -2.0, 0.4], [-1.0, 0.2, 0.0, -3.0]
-    assert said(real, fake, 0.0) == pytest.approx(
+    assert log_verdict(real, fake, 0.0) == pytest.approx(
         {
             "d_real": 0.6,
             "d_fake": -0.95,
@@ -79,15 +79,15 @@ def test_a_verdict_is_the_means_and_the_shares_on_either_side_of_the_undecided_l
             "accuracy_fake": 0.5,
         }  # 0 is neither
     )
-    assert said(real, fake, 0.5)["accuracy_fake"] == 1
-    assert said(real, fake, 0.5)["accuracy_real"] == 0.5
+    assert log_verdict(real, fake, 0.5)["accuracy_fake"] == 1
+    assert log_verdict(real, fake, 0.5)["accuracy_real"] == 0.5
 
 
 def test_where_only_differences_count_a_verdict_does_not_move_with_the_logits() -> None:
     real, fake = [3.0, 1.0, 5.0, 7.0], [1.0, 0.0, 3.5, -3.0]  # means 4 and 0.375
-    first = said(real, fake, None)
+    first = log_verdict(real, fake, None)
     assert (first["accuracy_real"], first["accuracy_fake"]) == (0.75, 0.75)
-    moved = said([x - 100 for x in real], [x - 100 for x in fake], None)
+    moved = log_verdict([x - 100 for x in real], [x - 100 for x in fake], None)
     assert (moved["accuracy_real"], moved["accuracy_fake"]) == (0.75, 0.75)
     assert moved["d_real"] == pytest.approx(-96)
 

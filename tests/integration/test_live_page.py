@@ -115,7 +115,7 @@ def answered(tab: Any) -> None:
     tab.wait_for_selector("#live[aria-busy=false]", state="attached")
 
 
-def taken(tab: Any, first: int) -> None:
+def wait_for_input(tab: Any, first: int) -> None:
     """Wait until the picture that was chosen is the input, by its first pixel."""
     for _ in range(400):
         if pixels(tab, "#live-input")[0, 0, 0] == first:
@@ -137,7 +137,7 @@ def wall_of(tab: Any) -> list[np.ndarray]:
     return [np.array(made).reshape(28, 28, 4)[..., :3] for made in wall]
 
 
-def shown(images: Tensor) -> np.ndarray:
+def to_canvas(images: Tensor) -> np.ndarray:
     """What a canvas has of an image [1, C, H, W]."""
     return to_uint8(images)[0].expand(3, -1, -1).permute(1, 2, 0).numpy().astype(int)
 
@@ -147,36 +147,36 @@ def test_each_operation_is_torchs(browser: Any) -> None:
     """Every operation of the page, on shapes with strides, borders, groups and sides of one."""
     draws = torch.Generator().manual_seed(0)
 
-    def drawn(*shape: int) -> Tensor:
+    def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=draws)
 
-    x, c = drawn(2, 4, 7, 5), drawn(4)
+    x, c = draw(2, 4, 7, 5), draw(4)
     cases: dict[str, list[tuple[Any, ...]]] = {
-        "aten.add.Tensor": [(x, 1.5), (x, drawn(2, 4, 1, 1)), (drawn(4, 1, 1), x)],
-        "aten.addcmul.default": [(x, drawn(2, 4, 1, 1), x),
-                                 (drawn(2, 4, 1, 1), drawn(1, 4, 7, 1), x)],
+        "aten.add.Tensor": [(x, 1.5), (x, draw(2, 4, 1, 1)), (draw(4, 1, 1), x)],
+        "aten.addcmul.default": [(x, draw(2, 4, 1, 1), x),
+                                 (draw(2, 4, 1, 1), draw(1, 4, 7, 1), x)],
         "aten.batch_norm.default": [(x, c, c, c, c.abs(), False, 0.1, 1e-5, False),
                                     (x, None, None, c, c.abs(), False, 0.1, 1e-3, False)],
-        "aten.cat.default": [([x, drawn(2, 1, 7, 5)], 1), ([x, x], 0), ([x, x], -1)],
+        "aten.cat.default": [([x, draw(2, 1, 7, 5)], 1), ([x, x], 0), ([x, x], -1)],
         "aten.clamp.default": [(x, -0.5, 0.25), (x, None, 0.1), (x, 0.1)],
-        "aten.conv2d.default": [(x, drawn(6, 4, 3, 3)),
-                                (x, drawn(6, 4, 3, 2), drawn(6), [2, 1], [1, 2]),
-                                (x, drawn(6, 2, 3, 3), None, [1, 1], [1, 1], [1, 1], 2),
-                                (x, drawn(5, 4, 2, 2), None, [2, 2], [3, 3], [2, 3])],
-        "aten.conv_transpose2d.input": [(x, drawn(4, 3, 4, 4), None, [2, 2], [1, 1]),
-                                        (x, drawn(4, 3, 3, 3), drawn(3), [3, 2], [1, 0], [2, 1]),
-                                        (x, drawn(4, 2, 5, 3), drawn(4), [2, 2], [2, 1], [1, 1], 2),
-                                        (x, drawn(4, 3, 2, 2), None, [1, 1], [0, 0], [0, 0], 1,
+        "aten.conv2d.default": [(x, draw(6, 4, 3, 3)),
+                                (x, draw(6, 4, 3, 2), draw(6), [2, 1], [1, 2]),
+                                (x, draw(6, 2, 3, 3), None, [1, 1], [1, 1], [1, 1], 2),
+                                (x, draw(5, 4, 2, 2), None, [2, 2], [3, 3], [2, 3])],
+        "aten.conv_transpose2d.input": [(x, draw(4, 3, 4, 4), None, [2, 2], [1, 1]),
+                                        (x, draw(4, 3, 3, 3), draw(3), [3, 2], [1, 0], [2, 1]),
+                                        (x, draw(4, 2, 5, 3), draw(4), [2, 2], [2, 1], [1, 1], 2),
+                                        (x, draw(4, 3, 2, 2), None, [1, 1], [0, 0], [0, 0], 1,
                                          [2, 2])],
         "aten.group_norm.default": [(x, 2, c, c, 1e-5, False), (x, 1, None, None, 1e-3, False),
-                                    (drawn(3, 6), 3, None, None, 1e-5, False)],
+                                    (draw(3, 6), 3, None, None, 1e-5, False)],
         "aten.instance_norm.default": [(x, c, c, None, None, True, 0.1, 1e-5, False),
                                        (x, None, None, None, None, True, 0.1, 1e-5, False)],
         "aten.leaky_relu.default": [(x, 0.2), (x,)],
-        "aten.linear.default": [(drawn(3, 7), drawn(5, 7), drawn(5)),
-                                (drawn(2, 3, 7), drawn(5, 7))],
+        "aten.linear.default": [(draw(3, 7), draw(5, 7), draw(5)),
+                                (draw(2, 3, 7), draw(5, 7))],
         "aten.mean.dim": [(x, [1], True), (x, [-1]), (x, [0])],
-        "aten.mul.Tensor": [(x, 2.0), (x, drawn(4, 1, 1)), (x, drawn(1, 1, 7, 1))],
+        "aten.mul.Tensor": [(x, 2.0), (x, draw(4, 1, 1)), (x, draw(1, 1, 7, 1))],
         "aten.pad.default": [(x, [1, 2, 3, 0], "reflect"), (x, [1, 0, 2, 1]),
                              (x, [1, 1, 1, 1], "constant", 0.5)],
         "aten.permute.default": [(x, [0, 2, 3, 1]), (x, [3, 1, 0, 2])],
@@ -258,10 +258,10 @@ def test_the_page_makes_what_the_lab_makes(
                 image = np.random.default_rng(number).integers(256, size=(28, 28), dtype=np.uint8)
                 Image.fromarray(image).save(tmp_path / "given.png")
                 tab.locator("#live-file").set_input_files(tmp_path / "given.png")
-                taken(tab, int(image[0, 0]))
+                wait_for_input(tab, int(image[0, 0]))
                 answered(tab)
                 expected = translate(to_unit(torch.from_numpy(image)[None, None]))
-                apart.append(np.abs(pixels(tab) - shown(expected)))
+                apart.append(np.abs(pixels(tab) - to_canvas(expected)))
     else:
         generator = load_generator(folder)
         label = 1 if generator.classes else None
@@ -272,7 +272,7 @@ def test_the_page_makes_what_the_lab_makes(
         for first in range(0, SEEDS, 16):
             for place, made in enumerate(wall_of(tab)):
                 expected = generator(1, label=label, seed=first + place, truncation=truncation)
-                apart.append(np.abs(made - shown(expected)))
+                apart.append(np.abs(made - to_canvas(expected)))
             if first == 16 and not generator.network.codes:
                 truncation = 0.6
                 tab.locator("#live-truncation").fill("0.6")
@@ -300,7 +300,7 @@ def test_controls_move_the_image_and_come_back(
     traced, tensors = graph.trace(network, *graph.make_example_inputs(network))
     direction = live.find_directions(traced, tensors, z.shape[1])[0].float()
     expected = graph.run_graph(traced, tensors, {"z": z + direction, "y": torch.eye(10)[:1]})
-    assert np.abs(moved - shown(expected)).max() <= 1
+    assert np.abs(moved - to_canvas(expected)).max() <= 1
     assert np.abs(moved - start).max() > 1
     tab.get_by_role("button", name="Keep as A").click()
     tab.locator("#live-seed").fill("5")
@@ -310,7 +310,7 @@ def test_controls_move_the_image_and_come_back(
         tab.keyboard.press("End" if end == "Home" else "Home")
         tab.keyboard.press(end)
         answered(tab)
-        expected = shown(load_generator(folder)(1, label=0, seed=5)) if place is None else place
+        expected = to_canvas(load_generator(folder)(1, label=0, seed=5)) if place is None else place
         assert np.abs(pixels(tab) - expected).max() <= 1
     tab.locator("#live-seed").fill("0")
     answered(tab)
@@ -355,7 +355,7 @@ def test_a_held_out_image_is_encoded_and_a_drawing_translated(
     networks = load_ema_networks(folder).networks
     with torch.no_grad():
         expected = networks["generator"](networks["encoder"](image)[0])
-    assert np.abs(pixels(tab) - shown(expected)).max() <= 1
+    assert np.abs(pixels(tab) - to_canvas(expected)).max() <= 1
 
     folder = folders["pix2pix"]
     tab = opened(page_of("pix2pix"))
@@ -384,7 +384,7 @@ def test_a_held_out_image_is_encoded_and_a_drawing_translated(
     assert drawn.min() == 0
     translate = TrainedTranslator(folder / "checkpoints" / "best.ckpt")
     expected = translate(to_unit(torch.from_numpy(drawn[..., 0].astype(np.uint8))[None, None]))
-    assert np.abs(pixels(tab) - shown(expected)).max() <= 1
+    assert np.abs(pixels(tab) - to_canvas(expected)).max() <= 1
     assert (pixels(tab) != blank).any()
 
 
@@ -401,7 +401,7 @@ def test_two_runs_are_steered_together(
     answered(tab)
     for place, folder in enumerate(every):
         made = pixels(tab, f"canvas.made[data-model='{place}']")
-        assert np.abs(made - shown(load_generator(folder)(1, seed=7))).max() <= 1
+        assert np.abs(made - to_canvas(load_generator(folder)(1, seed=7))).max() <= 1
 
 
 @needs_chromium
@@ -412,7 +412,7 @@ def test_weights_of_one_run_draw_the_same_seed(
     folder = folders["cgan"]
     tab = opened(page_of("cgan"))
     expected = {
-        weights: shown(load_generator(folder, weights)(1, 4, 5))
+        weights: to_canvas(load_generator(folder, weights)(1, 4, 5))
         for weights in ("best", "last", "raw")
     }
     tab.locator("#live-seed").fill("5")
@@ -424,7 +424,7 @@ def test_weights_of_one_run_draw_the_same_seed(
     (canvas,) = tab.locator("canvas.made:visible").all()
     assert canvas.get_attribute("aria-label").endswith("weights last")
     assert np.abs(pixels(tab, "canvas.made:visible") - expected["last"]).max() <= 1
-    wall = shown(load_generator(folder, "last")(1, 4, 2))
+    wall = to_canvas(load_generator(folder, "last")(1, 4, 2))
     assert np.abs(wall_of(tab)[2] - wall).max() <= 1
     command = shlex.split(tab.text_content("#live-command"))
     assert command[3:] == ["--n", "1", "--seed", "5", "--class", "4", "--weights", "last"]
@@ -457,7 +457,7 @@ def test_weights_of_a_translator_are_compared(
     networks = load_ema_networks(folder, "raw").networks
     with torch.no_grad():
         expected = networks["generator"](to_unit(torch.from_numpy(drawn)[None, None]))
-    assert np.abs(pixels(tab, "canvas.made:visible") - shown(expected)).max() <= 1
+    assert np.abs(pixels(tab, "canvas.made:visible") - to_canvas(expected)).max() <= 1
 
 
 def test_other_weights_stay_within_the_limit_of_a_page(
@@ -498,7 +498,9 @@ def test_four_runs_of_one_experiment_have_four_generators(
         made = pixels(tab, f"canvas.made[data-model='{place}']")
         expected = load_generator(folder)(1, 3, 7, truncation=0.7)
         # in [-1, 1], one level is 2 / 255
-        assert np.abs(made / 127.5 - 1 - shown(expected) / 127.5 + 1).max() <= 2 * (1 / 255 + 1e-3)
+        assert np.abs(made / 127.5 - 1 - to_canvas(expected) / 127.5 + 1).max() <= 2 * (
+            1 / 255 + 1e-3
+        )
         drawn.append(made.tobytes())
     assert len(set(drawn)) == 4
 
@@ -517,7 +519,7 @@ def test_address_opens_the_same_image_and_command_draws_it(
     answered(tab)
     image, address = pixels(tab), tab.url
     expected = load_generator(folders["cgan"])(1, 4, 5, truncation=0.5)
-    assert np.abs(image - shown(expected)).max() <= 1
+    assert np.abs(image - to_canvas(expected)).max() <= 1
     command = shlex.split(tab.text_content("#live-command"))
     assert command[:2] == ["gan-lab", "sample"]
     assert command[3:] == ["--n", "1", "--seed", "5", "--class", "4", "--truncation", "0.5"]
@@ -603,13 +605,13 @@ def test_style_sliders_draw_what_the_lab_draws(stylegan2: Path, opened: Any, bro
         tab.locator("#live-noise").set_checked(noise == "const")
         answered(tab)
         for place, made in enumerate(wall_of(tab)):
-            apart.append(np.abs(made - shown(mix(first + place, noise))))
+            apart.append(np.abs(made - to_canvas(mix(first + place, noise))))
             images[first + place, noise] = made
         tab.get_by_role("button", name="Sixteen more").click()
         answered(tab)
     assert np.max(apart) <= 1
     assert np.mean(apart) < 0.3
-    assert np.abs(shown(mix(5, "none")) - shown(mix(5, "const"))).max() > 1
+    assert np.abs(to_canvas(mix(5, "none")) - to_canvas(mix(5, "const"))).max() > 1
 
     tab.locator("#live-seed").fill("5")
     answered(tab)
@@ -636,7 +638,7 @@ def test_style_sliders_draw_what_the_lab_draws(stylegan2: Path, opened: Any, bro
     assert command[3:] == [*single, "--truncation", "0.6", "--noise", "none"]
     assert "noise=none" in tab.url
     expected_image = generator(1, 2, 5, truncation=0.6, noise="none")
-    assert np.abs(pixels(tab) - shown(expected_image)).max() <= 1
+    assert np.abs(pixels(tab) - to_canvas(expected_image)).max() <= 1
 
 
 def save_directions(folder: Path, space: str, size: int) -> None:
@@ -671,9 +673,9 @@ def test_saved_directions_have_sliders(
     move = {"pc1": 2.0, "digit 7": -1.5}
     label = 0 if generator.classes else None
     expected = generator(1, label, 5, truncation=0.5, move=move)
-    assert np.abs(pixels(tab, "canvas.made:visible") - shown(expected)).max() <= 1
+    assert np.abs(pixels(tab, "canvas.made:visible") - to_canvas(expected)).max() <= 1
     unmoved = generator(1, label, 5, truncation=0.5)
-    assert np.abs(shown(expected) - shown(unmoved)).max() > 1
+    assert np.abs(to_canvas(expected) - to_canvas(unmoved)).max() > 1
     command = shlex.split(tab.text_content("#live-command"))
     assert command[-4:] == ["--move", "pc1=2", "--move", "digit 7=-1.5"]
     with tab.expect_download() as download:
@@ -700,7 +702,7 @@ def test_saved_directions_have_sliders(
         assert np.abs(pixels(tab, "canvas.made:visible") - end).max() <= 1
     tab.locator("#live-seed").fill("5")
     answered(tab)
-    assert np.abs(pixels(tab, "canvas.made:visible") - shown(unmoved)).max() <= 1
+    assert np.abs(pixels(tab, "canvas.made:visible") - to_canvas(unmoved)).max() <= 1
 
 
 def test_page_has_sliders_of_the_first_directions(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -749,7 +751,7 @@ def test_embedded_stylegan2_truncates_w(stylegan2: Path, browser: Any) -> None:
     for truncation in (1.0, 0.5):
         made = np.array(tab.evaluate(draw, truncation)).reshape(28, 28, 4)[..., :3]
         expected = load_generator(stylegan2)(1, 0, 3, truncation=truncation)
-        assert np.abs(made - shown(expected)).max() <= 1
+        assert np.abs(made - to_canvas(expected)).max() <= 1
     tab.close()
 
 
@@ -779,8 +781,8 @@ def test_two_classes_are_mixed(stylegan2: Path, opened: Any) -> None:
     weights = torch.zeros(1, 10)
     weights[0, 4], weights[0, 7] = 0.75, 0.25
     mixed = generator.images_of(generator.latents(1, 3).float(), weights)
-    assert np.abs(pixels(tab) - shown(mixed)).max() <= 1
-    assert np.abs(shown(mixed) - shown(generator(1, 4, 3))).max() > 1
+    assert np.abs(pixels(tab) - to_canvas(mixed)).max() <= 1
+    assert np.abs(to_canvas(mixed) - to_canvas(generator(1, 4, 3))).max() > 1
     assert not tab.locator("#live-command").is_visible()
     assert "class=4&class2=7&blend=0.25" in tab.url
     before = pixels(tab)
@@ -799,7 +801,7 @@ def test_each_image_of_a_seed_is_reachable(
     tab.locator("button.class").nth(4).click()
     answered(tab)
     expected = load_generator(folders["cgan"])(64, 4, 1)[63:]
-    assert np.abs(pixels(tab) - shown(expected)).max() <= 1
+    assert np.abs(pixels(tab) - to_canvas(expected)).max() <= 1
     command = shlex.split(tab.text_content("#live-command"))
     assert command[3:] == ["--n", "64", "--seed", "1", "--class", "4"]
     assert tab.url.endswith("#live?seed=1&image=63&class=4")
@@ -847,17 +849,17 @@ def test_tile_of_a_grid_opens_in_the_player(
     left = natural[0] - 10 * 30 - 2
     grid.click(position={"x": (left + 7 * 30 + 16) * scale, "y": 46 * scale})
     answered(tab)
-    assert np.abs(pixels(tab) - shown(images[17:18])).max() <= 1
+    assert np.abs(pixels(tab) - to_canvas(images[17:18])).max() <= 1
     assert tab.locator("button.class[aria-pressed=true]").text_content() == "8"
     assert tab.locator("#grid-tile").input_value() == "18"
     assert tab.url.endswith("#live?grid=18&class=8")
     tab.reload()
     answered(tab)
-    assert np.abs(pixels(tab) - shown(images[17:18])).max() <= 1
+    assert np.abs(pixels(tab) - to_canvas(images[17:18])).max() <= 1
     tab.locator("#grid-tile").fill("3")
     tab.locator("#grid-open").click()
     answered(tab)
-    assert np.abs(pixels(tab) - shown(images[2:3])).max() <= 1
+    assert np.abs(pixels(tab) - to_canvas(images[2:3])).max() <= 1
     assert not tab.locator("#live-command").is_visible()
 
 
@@ -1117,7 +1119,7 @@ def test_reload_keeps_the_drawing_of_a_translator(folders: dict[str, Path], brow
     with tab.expect_navigation():
         tab.clock.fast_forward(60_000)
     answered(tab)
-    taken(tab, before[0][0, 0, 0])
+    wait_for_input(tab, before[0][0, 0, 0])
     answered(tab)
     after = pixels(tab, "#live-input"), pixels(tab)
     assert np.array_equal(after[0], before[0])

@@ -187,7 +187,7 @@ def test_the_slider_moves_the_picture_by_keyboard(opened: Open, pages: dict[str,
     slider = page.locator("#when")
     files = [(pages["run"].parent / "samples" / f"{seen:09d}.png").read_bytes() for seen in SEEN]
 
-    def shown() -> int:
+    def check_grid() -> int:
         source = page.get_attribute("#grid", "src")
         place = files.index(base64.b64decode(source.partition(",")[2]))
         said = f"{SEEN[place]:,}"
@@ -196,7 +196,7 @@ def test_the_slider_moves_the_picture_by_keyboard(opened: Open, pages: dict[str,
         assert page.get_attribute("#grid", "alt").endswith(f"after {said} images seen")
         return place
 
-    assert shown() == 4
+    assert check_grid() == 4
     slider.focus()
     for key, place in (
         ("ArrowLeft", 3),
@@ -206,10 +206,10 @@ def test_the_slider_moves_the_picture_by_keyboard(opened: Open, pages: dict[str,
         ("End", 4),
     ):
         page.keyboard.press(key)
-        assert shown() == place
+        assert check_grid() == place
     assert page.evaluate("document.getElementById('grid').naturalWidth") == 30
     slider.fill("1")
-    assert shown() == 1
+    assert check_grid() == 1
 
 
 def read_plane(page: Any) -> np.ndarray:

@@ -94,7 +94,7 @@ def test_wandb_agent_passes_the_arguments_of_the_local_engine(
     check_record(folder)
 
 
-def noted(folder: Path, name: str) -> list[list[str]]:
+def read_arguments(folder: Path, name: str) -> list[list[str]]:
     found = sorted(
         folder.glob(f"words-sweep{NAMES.index(name)}-*.txt"),
         key=lambda path: path.stat().st_mtime_ns,
@@ -105,8 +105,8 @@ def noted(folder: Path, name: str) -> list[list[str]]:
 def check_words(folder: Path, server: Server, name: str) -> None:
     sweep = sweep_file.load(name)
     given = ends(sweep)[: 1 if name == "dcgan_loss" else 2]
-    assert noted(folder, name) == [sweep.trial_command(values)[2:] for values in given]
-    for words, values in zip(noted(folder, name), given, strict=True):
+    assert read_arguments(folder, name) == [sweep.trial_command(values)[2:] for values in given]
+    for words, values in zip(read_arguments(folder, name), given, strict=True):
         assert words[:4] == ["-m", "gan_lab", "train", sweep.experiment]
         loaded = loading.load(sweep.experiment, words[4:])
         for key, value in values.items():

@@ -14,7 +14,7 @@ from gan_lab.seeding import Stream
 LABELS = torch.tensor([2, 0, 1, 2])
 
 
-def made() -> ACGAN:
+def make_model() -> ACGAN:
     torch.manual_seed(0)
     return ACGAN(
         spec=ImageSpec(1, 8, 8, classes=3), config=ACGANConfig(z_dim=5, width=4, norm="none")
@@ -35,7 +35,7 @@ def step(family: Any, of: Batch) -> dict[str, float]:
 def test_the_losses_are_minus_the_log_likelihoods_of_the_right_source_and_of_the_right_class() -> (
     None
 ):
-    family = made()
+    family = make_model()
     x = (
         torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
         - 1
@@ -65,7 +65,7 @@ def test_the_losses_are_minus_the_log_likelihoods_of_the_right_source_and_of_the
 
 
 def test_the_discriminator_is_not_shown_the_label_but_asked_for_it() -> None:
-    family = made()
+    family = make_model()
     logits = family.discriminator(torch.zeros(2, 1, 8, 8).double())
     source, classes = split_heads(logits)
     assert torch.equal(torch.cat([source[:, None], classes], dim=1), logits)

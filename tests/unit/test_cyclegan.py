@@ -12,7 +12,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
 
 
-def made(source_channels: int = 3, **changed: Any) -> CycleGAN:
+def make_model(source_channels: int = 3, **changed: Any) -> CycleGAN:
     torch.manual_seed(0)
     spec = ImageSpec(3, 16, 16, source_channels=source_channels)
     cfg = CycleGANConfig(**({"width": 2, "blocks": 1, "layers": 1} | changed))
@@ -63,7 +63,7 @@ def step(family: Any, of: Batch) -> list[float]:
 
 
 def test_the_losses_are_those_of_equations_1_to_3_and_section_5_2() -> None:
-    family, real = made(cycle_weight=10.0, identity_weight=0.5), batch()
+    family, real = make_model(cycle_weight=10.0, identity_weight=0.5), batch()
     family.generator, family.generator_back = Shift(0.3), Shift(-0.1)
     family.discriminator, family.discriminator_back = Says(0.25), Says(-0.5)
     loss_g, loss_d = step(family, real)
@@ -93,7 +93,7 @@ def test_the_losses_are_those_of_equations_1_to_3_and_section_5_2() -> None:
 
 
 def test_inverse_translators_have_no_cycle_loss_and_no_weight_no_identity_loss() -> None:
-    family = made(identity_weight=0.0)
+    family = make_model(identity_weight=0.0)
     family.generator, family.generator_back = Shift(0.3), Shift(-0.3)
     family.discriminator, family.discriminator_back = Says(1.0), Says(1.0)
     assert step(family, batch())[0] == pytest.approx(0, abs=1e-5)
@@ -101,7 +101,7 @@ def test_inverse_translators_have_no_cycle_loss_and_no_weight_no_identity_loss()
 
 
 def test_each_discriminator_judges_its_own_set_and_fakes_of_it_out_of_the_pool() -> None:
-    family, real = made(pool_size=1), batch(n=1)
+    family, real = make_model(pool_size=1), batch(n=1)
     family.generator, family.generator_back = Shift(0.3), Shift(-0.1)
     family.discriminator, family.discriminator_back = Says(0.0), Says(0.0)
     x, y = real.sources, real.images
@@ -126,7 +126,7 @@ def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fakes = torch.rand(30, 4, 3, 16, 16)
-    alone, left, right = (made(pool_size=3) for _ in range(3))
+    alone, left, right = (make_model(pool_size=3) for _ in range(3))
     monkeypatch.setattr(CycleGAN, "global_rank", property(lambda family: int(family is right)))
 
     def from_pool(
@@ -151,7 +151,7 @@ def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(
 
 
 def test_the_pools_are_in_the_state_and_move_no_weights() -> None:
-    family = made(pool_size=2)
+    family = make_model(pool_size=2)
     names = {name for name in family.state_dict() if name.startswith("pool")}
     assert names == {"pool.images", "pool.count", "pool_back.images", "pool_back.count"}
     optimized = {
@@ -164,7 +164,10 @@ def test_the_pools_are_in_the_state_and_move_no_weights() -> None:
 
 
 def test_outputs_and_picture_go_both_ways_and_back() -> None:
-    family, real = made(source_channels=1, identity_weight=0.0).eval(), batch(source_channels=1)
+    family, real = (
+        make_model(source_channels=1, identity_weight=0.0).eval(),
+        batch(source_channels=1),
+    )
     G, F = family.generator, family.generator_back
     x, y = real.sources, real.images
     assert x is not None
@@ -195,8 +198,8 @@ def test_data_that_do_not_suit_it_are_refused() -> None:
         ValueError,
         match=r"translates between two domains, but the data has one\. Choose data\.name=",
     ):
-        made(source_channels=0)
+        make_model(source_channels=0)
     with pytest.raises(
         ValueError, match=r"equally many channels, not 1 and 3\. Set model\.identity_weight=0"
     ):
-        made(source_channels=1)
+        make_model(source_channels=1)

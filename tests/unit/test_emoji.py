@@ -24,7 +24,7 @@ def svg(code: str) -> str:
     ).read_text("utf-8")
 
 
-def every(pixels: Any) -> np.ndarray:
+def read_all(pixels: Any) -> np.ndarray:
     return np.asarray(pixels[np.arange(len(pixels))])
 
 
@@ -130,13 +130,13 @@ def test_groups_are_unicodes() -> None:
 def test_a_drawing_has_one_colouring_and_something_to_colour(data_root: Path) -> None:
     data = load(data_root, "emoji_pairs", size=16)
     for part in (data.train, data.validation, data.test):
-        drawings, pictures = every(part.sources), every(part.images)
+        drawings, pictures = read_all(part.sources), read_all(part.images)
         gray = (drawings.max(axis=1) == drawings.min(axis=1)).all(axis=(1, 2))
         assert gray.mean() > 0.9  # a few have lines of some color
         change = np.abs(drawings.astype(int) - pictures).max(axis=1)
         assert float((change > 32).mean(axis=(1, 2)).min()) >= 0.02
     turned = load(data_root, "emoji_pairs", size=16, direction="BtoA")
-    assert np.array_equal(every(turned.test.images), every(data.test.sources))
+    assert np.array_equal(read_all(turned.test.images), read_all(data.test.sources))
     assert data.decoded.fingerprint != turned.decoded.fingerprint
     assert "CC BY-SA 4.0" in data.decoded.about
 

@@ -195,11 +195,11 @@ def test_frechet_statistics_do_not_grow_with_n(tmp_path: Path) -> None:
     """The statistics of a Fréchet distance do not grow with the number of images."""
     metric = FeatureScores(extractors.load("random"), False, 10_000, final=False)
 
-    def kept(n: int) -> int:
+    def count_bytes(n: int) -> int:
         (statistics,) = evaluator_of(data(tmp_path), metric, n)._compute_fake_statistics(FAMILY)
         return sum(value.numel() * value.element_size() for value in statistics.values())
 
-    assert kept(100) == kept(240) == 8 * (1 + 64 + 64 * 64)
+    assert count_bytes(100) == count_bytes(240) == 8 * (1 + 64 + 64 * 64)
 
 
 def test_limited_rows_do_not_exceed_cap() -> None:

@@ -39,13 +39,13 @@ def inception_score(logits: Tensor, splits: int) -> float:
     return inception.inception_score(logits, splits)[0]
 
 
-def drawn(n: int, size: int, seed: int) -> Tensor:
+def draw(n: int, size: int, seed: int) -> Tensor:
     return torch.randn(n, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def matched(mean: Tensor, covariance: Tensor, seed: int, n: int = 400) -> Tensor:
     """Features whose sample mean and sample covariance are exactly these."""
-    x = drawn(n, len(mean), seed)
+    x = draw(n, len(mean), seed)
     white = (x - x.mean(dim=0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
     return white @ torch.linalg.cholesky(covariance).T + mean
 
@@ -75,13 +75,13 @@ def test_frechet_of_correlated_gaussians_is_closed_form() -> None:
 
 def test_frechet_of_set_to_itself_is_zero() -> None:
     """The Fréchet distance of a set to itself is zero in any order."""
-    x = drawn(300, 64, 0).float()
+    x = draw(300, 64, 0).float()
     assert frechet_distance(x, x) <= 1e-6
     assert 0 <= frechet_distance(x, x.flip(0)) <= 1e-6
 
 
 def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
-    x, y = drawn(500, 8, 0), drawn(300, 8, 1) * 2 + 1
+    x, y = draw(500, 8, 0), draw(300, 8, 1) * 2 + 1
     parts = [moments(part) for part in x.split(130)]
     together = {name: sum(part[name] for part in parts) for name in parts[0]}
     assert frechet.frechet_distance(together, moments(y)) == pytest.approx(
@@ -113,19 +113,19 @@ def test_inception_score_of_extreme_predictions(
 
 def test_kernel_distance_separates_distributions() -> None:
     """It is zero within its standard deviation for equal distributions, and larger for others."""
-    real = drawn(400, 16, 0)
-    each = [kernel_distance(real, drawn(400, 16, seed)) for seed in range(1, 7)]
+    real = draw(400, 16, 0)
+    each = [kernel_distance(real, draw(400, 16, seed)) for seed in range(1, 7)]
     spread = float(np.mean([sd for _, sd in each]))
     values = [mean for mean, _ in each]
     assert min(values) < 0 < max(values)  # unbiased: a square that can be negative
     assert abs(float(np.mean(values))) < spread
-    moved, sd = kernel_distance(real, drawn(400, 16, 1) + 0.5)
+    moved, sd = kernel_distance(real, draw(400, 16, 1) + 0.5)
     assert moved > 10 * sd
 
 
 def test_kernel_distance_is_mean_of_unbiased_estimate() -> None:
     """Over the two sets themselves, which are their own only subset of their size."""
-    x, y = drawn(40, 3, 0), drawn(40, 3, 1) + 1
+    x, y = draw(40, 3, 0), draw(40, 3, 1) + 1
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return (a @ b.T / 3 + 1) ** 3
@@ -137,7 +137,7 @@ def test_kernel_distance_is_mean_of_unbiased_estimate() -> None:
 
 def test_formulas_give_torch_fidelitys_values_to_the_last_bit() -> None:
     """The lab's formulas match torch-fidelity, which defines the published values."""
-    real, fake = drawn(70, 6, 0).float(), drawn(90, 6, 1).float() * 1.5 + 0.2
+    real, fake = draw(70, 6, 0).float(), draw(90, 6, 1).float() * 1.5 + 0.2
     theirs = fid_statistics_to_metric(
         *(numpy_statistics(part) for part in (real, fake)), verbose=False
     )
@@ -185,7 +185,7 @@ def test_prdc_of_constructed_sets() -> None:
 
 def test_precision_and_recall_equal_reference_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Precision and recall equal those of a reference implementation."""
-    real, fake = drawn(300, 4, 0), drawn(250, 4, 1) * 0.7 + 0.3
+    real, fake = draw(300, 4, 0), draw(250, 4, 1) * 0.7 + 0.3
     monkeypatch.setattr(manifolds, "BLOCK_ROWS", 77)
     theirs = prc_features_to_metric(fake, real, verbose=False)
     ours = manifold(real, fake)
@@ -197,15 +197,15 @@ def test_precision_and_recall_equal_reference_code(monkeypatch: pytest.MonkeyPat
 def test_too_few_images_for_neighbors_are_refused() -> None:
     """Too few images for the neighbors are an error."""
     with pytest.raises(ValueError, match="Too few images for 5 neighbors each: 5"):
-        compute_radii(drawn(5, 2, 0), (3, 5))
+        compute_radii(draw(5, 2, 0), (3, 5))
 
 
 def test_copied_reals_do_not_change_the_shares() -> None:
     """A folder that contains every image six times scores like the folder without copies."""
-    real, fake = drawn(60, 4, 0), drawn(40, 4, 1)
+    real, fake = draw(60, 4, 0), draw(40, 4, 1)
     alone = manifold(real, fake)
     with logged() as said:
-        copied = manifold(real.repeat(6, 1) + 1e-7 * drawn(360, 4, 2), fake)
+        copied = manifold(real.repeat(6, 1) + 1e-7 * draw(360, 4, 2), fake)
     assert copied == pytest.approx(alone, abs=1e-5)
     assert alone["precision"] > 0
     assert "60 distinct of 360 real images" in said[0]
@@ -213,7 +213,7 @@ def test_copied_reals_do_not_change_the_shares() -> None:
 
 def test_single_duplicate_does_not_change_the_formula() -> None:
     """Pairs of equal reals keep their balls, so that scores of usual sets stay as they were."""
-    real, fake = drawn(60, 4, 0), drawn(40, 4, 1)
+    real, fake = draw(60, 4, 0), draw(40, 4, 1)
     with logged() as said:
         manifold(torch.cat([real, real[:5]]), fake)
     assert said == []
@@ -233,7 +233,7 @@ def ratio_of(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
 
 def test_nearest_ratio_is_0_for_copies_and_1_for_new() -> None:
     """The ratio of distances is near 0 for copies and 1 for new images."""
-    train, held_out, fresh = drawn(2000, 4, 0), drawn(500, 4, 1), drawn(500, 4, 2)
+    train, held_out, fresh = draw(2000, 4, 0), draw(500, 4, 1), draw(500, 4, 2)
     assert ratio_of(fresh, train, held_out) == pytest.approx(1, abs=0.12)
     assert ratio_of(train[700:1200] + 1e-3 * fresh, train, held_out) < 0.02
     upsample_bilinear = train[:300].repeat(2, 1)
@@ -244,7 +244,7 @@ def test_nearest_ratio_is_0_for_copies_and_1_for_new() -> None:
 
 def test_metrics_do_not_use_global_random_state() -> None:
     """No metric reads or changes the global random state."""
-    x = drawn(200, 10, 0).float()
+    x = draw(200, 10, 0).float()
     values = []
     for seed in (1, 2):
         torch.manual_seed(seed), np.random.seed(seed)

@@ -38,7 +38,7 @@ def cfg(root: Path, **keys: object) -> DataConfig:
     return DataConfig(**{"name": "horse2zebra", "root": str(root), "size": 32, **keys})  # type: ignore[arg-type]
 
 
-def every(images: object) -> np.ndarray:
+def read_all(images: object) -> np.ndarray:
     return np.asarray(images[np.arange(len(images))])  # type: ignore[index,arg-type]
 
 
@@ -159,8 +159,8 @@ def test_the_sample_is_unpaired_in_training_and_known_when_held_out(
         3,
     )
     assert made.spec.shape == (3, 32, 32)
-    train_differ = (every(made.train_images) != every(made.train_sources)).any(1).mean((1, 2))
-    test_differ = (every(made.test_images) != every(made.test_sources)).any(1).mean((1, 2))
+    train_differ = (read_all(made.train_images) != read_all(made.train_sources)).any(1).mean((1, 2))
+    test_differ = (read_all(made.test_images) != read_all(made.test_sources)).any(1).mean((1, 2))
     assert len(train_differ) == 20
     assert train_differ.min() > 0.9  # other animals on other grounds
     assert len(test_differ) == 8
@@ -169,8 +169,8 @@ def test_the_sample_is_unpaired_in_training_and_known_when_held_out(
     held = horses.sample_scenes("held out", 8)
     striped, plain = painter.paint_all(held, striped=True), painter.paint_all(held, striped=False)
     expected = (striped, plain) if direction == "AtoB" else (plain, striped)
-    assert np.array_equal(every(made.test_images), expected[0])
-    assert np.array_equal(every(made.test_sources), expected[1])
+    assert np.array_equal(read_all(made.test_images), expected[0])
+    assert np.array_equal(read_all(made.test_sources), expected[1])
     assert made.about.endswith("(8 pairs held out): data.source=sample")
 
 
@@ -184,7 +184,7 @@ def test_the_directions_and_the_paired_sample_have_other_fingerprints(
     made.append(pairs.decode(cfg(tmp_path, source="sample")))
     assert len({one.fingerprint for one in made}) == 3
     assert np.array_equal(
-        every(made[0].test_images), every(made[2].test_images)
+        read_all(made[0].test_images), read_all(made[2].test_images)
     )  # scored on the same animals
 
 
@@ -197,7 +197,7 @@ def two_sets(root: Path, test: bool) -> Callable[[ArrayDataset], dict[str, list[
         for i in range(count):
             flat(root / name / f"{i:02}.png", (first + i,) * 3)
     return lambda made: {
-        part: every(getattr(made, part))[:, 0, 0, 0].tolist()
+        part: read_all(getattr(made, part))[:, 0, 0, 0].tolist()
         for part in ("train_sources", "train_images", "test_sources", "test_images")
     }
 

@@ -381,12 +381,12 @@ def test_without_the_package_its_extra_is_named(
     table().to_parquet(tmp_path / "all.parquet")
     real = importlib.import_module
 
-    def without(name: str, *rest: Any) -> Any:
+    def import_without(name: str, *rest: Any) -> Any:
         if name == "datasets":
             raise ImportError(name)
         return real(name, *rest)
 
-    monkeypatch.setattr(importlib, "import_module", without)
+    monkeypatch.setattr(importlib, "import_module", import_without)
     with pytest.raises(
         UserError,
         match=r"package datasets is not installed: pip install '.\[datasets\]'",

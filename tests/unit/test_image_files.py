@@ -220,7 +220,7 @@ def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Pa
     }
 
 
-def opened(paths: list[Path], cache: Path, **keys: object) -> decoding.DecodedItems:
+def open_files(paths: list[Path], cache: Path, **keys: object) -> decoding.DecodedItems:
     cfg = DataConfig(size=8, **keys)  # type: ignore[arg-type]
     items = [(path,) for path in paths]
     return decoding.open_items(cfg, items, "test", cache=cache)
@@ -236,7 +236,7 @@ def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_decoded_now_or_when_they_are_read_the_pixels_are_the_same(
     three: list[Path], tmp_path: Path, cache_gb: float
 ) -> None:
-    made = opened(three, tmp_path, cache_gb=cache_gb)
+    made = open_files(three, tmp_path, cache_gb=cache_gb)
     assert made.lazy == (cache_gb == 0)
     assert made.note == " (3 center-cropped)" + (
         "" if cache_gb else " (decoded on the fly, larger than data.cache_gb; see data.workers)"
@@ -253,13 +253,13 @@ def test_decoded_now_or_when_they_are_read_the_pixels_are_the_same(
 def test_a_second_start_decodes_nothing_and_a_changed_file_everything(
     three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = opened(three, tmp_path)
+    before = open_files(three, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "_decode", lambda *_: pytest.fail("it was decoded a second time"))
-        assert opened(three, tmp_path).fingerprint == before.fingerprint
+        assert open_files(three, tmp_path).fingerprint == before.fingerprint
     flat(three[1], (99,) * 3)
     os.utime(three[1], ns=(1, 1))
-    after = opened(three, tmp_path)
+    after = open_files(three, tmp_path)
     assert after.pixels[np.array([1])].max() == 99
     assert after.fingerprint != before.fingerprint
 
@@ -274,11 +274,11 @@ def test_unreadable_files_are_named_and_left_out_at_every_start(
     )
     for _ in range(2):
         with pytest.warns(UserWarning, match=f"skipping unreadable files: {words}"):
-            made = opened(three, tmp_path, cache_gb=cache_gb, max_unreadable=0.5)
+            made = open_files(three, tmp_path, cache_gb=cache_gb, max_unreadable=0.5)
         assert made.indices.tolist() == [0, 2]
         assert made.pixels[np.array([0, 1])][:, 0, 0, 0].tolist() == [10, 30]
     with pytest.raises(ValueError, match=f"{words}.* This exceeds data.max_unreadable=0.01"):
-        opened(three, tmp_path, cache_gb=cache_gb)
+        open_files(three, tmp_path, cache_gb=cache_gb)
 
 
 def test_of_many_unreadable_files_the_first_three_are_named(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_of_many_unreadable_files_the_first_three_are_named(tmp_path: Path) -> N
         match=r"^5 of 5 images are unreadable: 0.png: [^;]*; 1.png: [^;]*; 2.png: "
         r"[^;]* and 2 more\. Convert them",
     ):
-        opened(paths, tmp_path, max_unreadable=1.0)
+        open_files(paths, tmp_path, max_unreadable=1.0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ def numbered(*numbers: float) -> Tensor:
     return torch.tensor(numbers).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).clone()
 
 
-def of(images: Tensor) -> list[float]:
+def read_values(images: Tensor) -> list[float]:
     assert torch.equal(images, images[:, :1, :1, :1].expand_as(images))
     return images[:, 0, 0, 0].tolist()
 
@@ -22,22 +22,22 @@ SWAP, KEEP = 0.49, 0.5  # the coin: below a half is a swap
 def test_a_pool_that_is_not_full_stores_every_image_and_gives_it_back() -> None:
     pool = ImagePool(4, (1, 2, 2))
     for number in (1.0, 2.0, 3.0):
-        assert of(pool(numbered(number), torch.tensor([[0.0, 0.0]]))) == [number]
-    assert of(pool.images) == [1, 2, 3, 0]
+        assert read_values(pool(numbered(number), torch.tensor([[0.0, 0.0]]))) == [number]
+    assert read_values(pool.images) == [1, 2, 3, 0]
     assert int(pool.count) == 3
 
 
 def test_a_full_pool_swaps_or_passes_as_the_draws_say() -> None:
     pool = ImagePool(2, (1, 2, 2))
     pool(numbered(1, 2), torch.zeros(2, 2))
-    assert of(pool(numbered(3), torch.tensor([[KEEP, 0.0]]))) == [3]
-    assert of(pool.images) == [1, 2]
-    assert of(pool(numbered(4), torch.tensor([[SWAP, 0.5]]))) == [
+    assert read_values(pool(numbered(3), torch.tensor([[KEEP, 0.0]]))) == [3]
+    assert read_values(pool.images) == [1, 2]
+    assert read_values(pool(numbered(4), torch.tensor([[SWAP, 0.5]]))) == [
         2
     ]  # the second half of [0, 1) is the second place
-    assert of(pool.images) == [1, 4]
-    assert of(pool(numbered(5), torch.tensor([[SWAP, 0.499]]))) == [1]
-    assert of(pool.images) == [5, 4]
+    assert read_values(pool.images) == [1, 4]
+    assert read_values(pool(numbered(5), torch.tensor([[SWAP, 0.499]]))) == [1]
+    assert read_values(pool.images) == [5, 4]
     assert int(pool.count) == 2
 
 
@@ -46,8 +46,8 @@ def test_a_batch_is_worked_off_image_by_image_so_that_one_may_swap_out_the_one_b
     given = pool(
         numbered(1, 2, 3, 4, 5), torch.tensor([[SWAP, 0.9]] * 2 + [[SWAP, 0.0]] * 2 + [[KEEP, 0.0]])
     )
-    assert of(given) == [1, 2, 1, 3, 5]
-    assert of(pool.images) == [4, 2]
+    assert read_values(given) == [1, 2, 1, 3, 5]
+    assert read_values(pool.images) == [4, 2]
 
 
 def test_a_batch_gives_what_its_images_give_one_by_one() -> None:
@@ -96,5 +96,9 @@ def test_a_pool_is_restored_from_its_state() -> None:
     pool(numbered(1, 2), torch.zeros(2, 2))
     again.load_state_dict(pool.state_dict())
     draws = torch.tensor([[SWAP, 0.0]] * 2)
-    assert of(again(numbered(3, 4), draws)) == of(pool(numbered(3, 4), draws)) == [3, 1]
+    assert (
+        read_values(again(numbered(3, 4), draws))
+        == read_values(pool(numbered(3, 4), draws))
+        == [3, 1]
+    )
     assert not list(pool.parameters())

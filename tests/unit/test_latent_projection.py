@@ -85,7 +85,7 @@ def test_a_folder_of_images_becomes_a_picture_and_latents_of_which_the_encoder_s
     encoded = []
     real = projection.project
 
-    def noted(
+    def record_start(
         generator: TrainedGenerator,
         image: torch.Tensor,
         label: object,
@@ -95,7 +95,7 @@ def test_a_folder_of_images_becomes_a_picture_and_latents_of_which_the_encoder_s
         encoded.append(z)
         return real(generator, image, None, z, starts=1, steps=12)
 
-    monkeypatch.setattr(projection, "project", noted)
+    monkeypatch.setattr(projection, "project", record_start)
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.jpg"):
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)).save(

@@ -219,19 +219,21 @@ def test_a_reconstruction_keeps_the_digit_or_not(sample: ArrayDataset) -> None:
     )
     metric = Reconstruction(digits=True)
 
-    def of(made: Tensor, given: Tensor | None) -> dict[str, float]:
+    def compute(made: Tensor, given: Tensor | None) -> dict[str, float]:
         return metric.compute({}, metric.update_fake({"reconstructed": made}, Batch(images, given)))
 
-    same = of(images, labels)
+    same = compute(images, labels)
     assert same["reconstruction_psnr"] == 100
     assert same["reconstruction_accuracy"] > 0.94
     assert (
-        of(images, (labels + 1) % 10)["reconstruction_accuracy"] < 0.03
+        compute(images, (labels + 1) % 10)["reconstruction_accuracy"] < 0.03
     )  # the labels say what there was
-    assert of(images, None)["reconstruction_accuracy"] == 1  # without labels, what was read before
+    assert (
+        compute(images, None)["reconstruction_accuracy"] == 1
+    )  # without labels, what was read before
     others = images[(labels + 1) % 10 * 10]  # ten of each digit, sorted
-    assert of(others, labels)["reconstruction_accuracy"] < 0.05
-    shifted = of(images // 2, labels)["reconstruction_psnr"]
+    assert compute(others, labels)["reconstruction_accuracy"] < 0.05
+    shifted = compute(images // 2, labels)["reconstruction_psnr"]
     expected = skimage.peak_signal_noise_ratio(images.numpy(), (images // 2).numpy())
     assert shifted == pytest.approx(expected)
     assert tuple(same) == metric.names

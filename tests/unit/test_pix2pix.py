@@ -13,7 +13,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
 
 
-def made(**changed: Any) -> Pix2Pix:
+def make_model(**changed: Any) -> Pix2Pix:
     torch.manual_seed(0)
     spec = ImageSpec(3, 16, 16, source_channels=1, pairs="all")
     return Pix2Pix(spec=spec, config=Pix2PixConfig(**({"width": 2, "layers": 1} | changed)))
@@ -51,7 +51,7 @@ def step(family: Any, of: Batch) -> list[float]:
 
 
 def test_the_losses_are_those_of_equations_1_3_and_4() -> None:
-    family, real = made(l1_weight=7.0), batch()
+    family, real = make_model(l1_weight=7.0), batch()
     family.generator, family.discriminator = (
         Constant(torch.full((1, 3, 16, 16), 0.25)),
         Constant(torch.tensor([[0.6]])),
@@ -67,7 +67,7 @@ def test_the_losses_are_those_of_equations_1_3_and_4() -> None:
 
 
 def test_the_discriminator_judges_images_beside_their_own_sources() -> None:
-    family, real = made(), batch()
+    family, real = make_model(), batch()
     fake = torch.full((1, 3, 16, 16), 0.25)
     family.generator, family.discriminator = Constant(fake), Constant(torch.tensor([[0.0]]))
     step(family, real)
@@ -81,14 +81,14 @@ def test_the_discriminator_judges_images_beside_their_own_sources() -> None:
 
 
 def test_images_are_made_without_dropout() -> None:
-    family, real = made().eval(), batch()
+    family, real = make_model().eval(), batch()
     first = family.generate(real, Stream(0, "one"))
     assert torch.equal(first, family.generate(real, Stream(1, "another")))
     assert not torch.equal(family.train().generate(real, Stream(0, "one")), first)
 
 
 def test_the_picture_shows_source_generated_and_truth() -> None:
-    family, real = made().eval(), batch()
+    family, real = make_model().eval(), batch()
     source, generated, truth = family.sample_grid(real, Stream(0, "grid"))
     assert real.sources is not None
     assert torch.equal(source, real.sources)

@@ -13,7 +13,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
 
 
-def made(classes: int = 0, **changed: Any) -> Any:
+def make_model(classes: int = 0, **changed: Any) -> Any:
     """A family whose steps only record: ``descended`` has the losses by network."""
     torch.manual_seed(0)
     config = R3GANConfig(**({"z_dim": 5, "width": 4, "blocks": 1} | changed))
@@ -36,7 +36,7 @@ def images(n: int = 8) -> Tensor:
 
 @pytest.mark.parametrize("classes", [0, 3])
 def test_the_losses_are_those_of_pairs_with_half_gamma_times_both_penalties(classes: int) -> None:
-    family, both = made(classes, gamma=3.0), images()
+    family, both = make_model(classes, gamma=3.0), images()
     labels = torch.tensor([2, 1, 0, 1, 1, 0, 2, 2]) if classes else None
     x, other = both[::2], both[1::2]
     y, y_g = (None, None) if labels is None else (labels[::2], labels[1::2])
@@ -64,7 +64,7 @@ def test_the_losses_are_those_of_pairs_with_half_gamma_times_both_penalties(clas
 
 def test_a_step_passes_each_batch_through_the_discriminator_once() -> None:
     """The penalties reuse the loss's logits; the generator step has one pass of reals and fakes."""
-    family, passes = made(), []
+    family, passes = make_model(), []
     family.discriminator.register_forward_pre_hook(lambda *_: passes.append("call"))
     forward = family.discriminator.forward
     family.discriminator.forward = lambda *args: (passes.append("forward"), forward(*args))[1]
@@ -74,7 +74,9 @@ def test_a_step_passes_each_batch_through_the_discriminator_once() -> None:
 
 
 def test_gamma_falls_along_a_cosine_to_a_share_of_its_own_and_then_stays() -> None:
-    family = made(lr_d=1e-3, lr_g=1e-3, gamma=2.0, decay_images=1000, decay_to=0.2, gamma_to=0.6)
+    family = make_model(
+        lr_d=1e-3, lr_g=1e-3, gamma=2.0, decay_images=1000, decay_to=0.2, gamma_to=0.6
+    )
     shares = {}
     for seen in (0, 250, 500, 1000, 9000):
         family.images_seen = seen

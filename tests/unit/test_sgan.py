@@ -34,7 +34,7 @@ def test_missing_labels_are_left_out_of_the_mean() -> None:
     assert labeled_cross_entropy(logits, torch.full((6,), -1)) == 0
 
 
-def made(**changed: Any) -> SGAN:
+def make_model(**changed: Any) -> SGAN:
     torch.manual_seed(0)
     return SGAN(
         spec=SPEC, config=SGANConfig(**({"width": 3, "z_dim": 5, "norm": "none"} | changed))
@@ -67,7 +67,7 @@ def test_the_logit_of_being_real_is_that_of_k_classes_against_a_fake_class_of_lo
 
 
 def test_the_losses_are_those_of_section_5_and_of_feature_matching() -> None:
-    family, x = made(noise=0.0, unsupervised_weight=0.5), images()
+    family, x = make_model(noise=0.0, unsupervised_weight=0.5), images()
     D, like = family.discriminator, torch.empty(0, dtype=torch.float64)
     with torch.no_grad():
         first, second = (
@@ -93,8 +93,8 @@ def test_the_baseline_learns_from_the_labelled_images_alone() -> None:
     x = images()
     other = torch.where(LABELS.view(-1, 1, 1, 1) < 0, images(seed=2), x)
     one, two = (
-        step(made(), Batch(x, LABELS, alternating_labels=True)),
-        step(made(), Batch(other, LABELS, alternating_labels=True)),
+        step(make_model(), Batch(x, LABELS, alternating_labels=True)),
+        step(make_model(), Batch(other, LABELS, alternating_labels=True)),
     )
     assert one["baseline"] == two["baseline"]
     assert one["discriminator"] != two["discriminator"]
@@ -102,7 +102,7 @@ def test_the_baseline_learns_from_the_labelled_images_alone() -> None:
 
 
 def test_matching_means_is_not_matching_images() -> None:
-    family = made(noise=0.0)
+    family = make_model(noise=0.0)
     reals = images(8)
     family.generator = Given(reals[torch.randperm(8, generator=torch.Generator().manual_seed(0))])
     labelled = Batch(
@@ -144,7 +144,7 @@ def test_where_all_are_labelled_all_serve_as_unlabelled_too() -> None:
 
 
 def test_noise_is_drawn_anew_for_each_use_and_has_the_spread_that_was_asked_for() -> None:
-    family: Any = made(noise=0.25)
+    family: Any = make_model(noise=0.25)
     family.stream = lambda purpose: Stream(0, purpose)
     blank = torch.zeros(400, 1, 8, 8, dtype=torch.float64)
     one, other = (
@@ -163,7 +163,7 @@ def test_data_without_labels_is_refused() -> None:
 
 
 def test_the_two_classifiers_are_of_one_architecture_and_begin_apart() -> None:
-    family = made()
+    family = make_model()
     D, B = family.discriminator, family.baseline
     assert D.recipe == B.recipe
     assert not torch.equal(D.head.weight, B.head.weight)
@@ -175,7 +175,7 @@ def test_the_two_classifiers_are_of_one_architecture_and_begin_apart() -> None:
 
 
 def test_outputs_are_the_two_classifiers_logits_of_the_images() -> None:
-    family, x = made(), images()
+    family, x = make_model(), images()
     with torch.no_grad():
         shown = family.outputs(Batch(x), Stream(0, "evaluate"))
         assert torch.equal(shown["logits"], family.discriminator(x))

@@ -32,7 +32,7 @@ sys.exit(int(os.environ["CODE"]))
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def odd_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "it's a 100% odd folder"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -83,7 +83,7 @@ def directives(script: Path) -> dict[str, str]:
     return dict((words[0].partition("=")[0], words[0].partition("=")[2]) for words in lines)
 
 
-def test_every_word_reaches_each_process_as_it_was_typed(here: Path, tmp_path: Path) -> None:
+def test_every_word_reaches_each_process_as_it_was_typed(odd_folder: Path, tmp_path: Path) -> None:
     script = slurm.write("cgan", NASTY, 2, 8, "1-00:00:00")
     code, words, run_id, folder, requeued = submitted(script, tmp_path, 0)
     command = [
@@ -97,11 +97,11 @@ def test_every_word_reaches_each_process_as_it_was_typed(here: Path, tmp_path: P
         "run.num_nodes=2",
     ]
     assert words == ["--kill-on-bad-exit=0", *command]
-    assert (code, run_id, folder, requeued) == (0, "job-42", str(here), "")
+    assert (code, run_id, folder, requeued) == (0, "job-42", str(odd_folder), "")
     assert not list(tmp_path.rglob("hacked"))
 
 
-def test_one_task_for_each_gpu_and_notice_to_all_of_them_before_the_end(here: Path) -> None:
+def test_one_task_for_each_gpu_and_notice_to_all_of_them_before_the_end(odd_folder: Path) -> None:
     asked = directives(slurm.write("cgan", [], 2, 8, "04:00:00"))
     assert (asked["--nodes"], asked["--ntasks-per-node"], asked["--gres"]) == ("2", "8", "gpu:8")
     assert (asked["--time"], asked["--signal"]) == (
@@ -109,7 +109,7 @@ def test_one_task_for_each_gpu_and_notice_to_all_of_them_before_the_end(here: Pa
         "TERM@120",
     )  # without B: which is the shell alone
     assert "--requeue" in asked
-    assert asked["--output"].replace("%%", "%") == f"{here}/runs/slurm/%x-%j.log"
+    assert asked["--output"].replace("%%", "%") == f"{odd_folder}/runs/slurm/%x-%j.log"
     assert (
         asked["--output"].count("%") == 4
     )  # doubled in the folder's name, so that SLURM reads it as it is
@@ -118,7 +118,7 @@ def test_one_task_for_each_gpu_and_notice_to_all_of_them_before_the_end(here: Pa
 
 @pytest.mark.parametrize(("code", "requeued"), [(143, "requeue 42\n"), (1, ""), (137, "")])
 def test_an_interrupted_job_goes_back_into_the_queue_and_a_failed_one_does_not(
-    here: Path, tmp_path: Path, code: int, requeued: str
+    odd_folder: Path, tmp_path: Path, code: int, requeued: str
 ) -> None:
     ended, *_, asked = submitted(
         slurm.write("ring", ["model.z_dim=3"], 1, 2, "00:10:00"), tmp_path, code
@@ -126,25 +126,31 @@ def test_an_interrupted_job_goes_back_into_the_queue_and_a_failed_one_does_not(
     assert (ended, asked) == (code, requeued)
 
 
-def test_a_later_job_can_continue_the_run_of_an_earlier_one(here: Path, tmp_path: Path) -> None:
+def test_a_later_job_can_continue_the_run_of_an_earlier_one(
+    odd_folder: Path, tmp_path: Path
+) -> None:
     assert (
         submitted(slurm.write("gan", [], 1, 1, "01:00:00"), tmp_path, 0, RUN_ID="job-7")[2]
         == "job-7"
     )
 
 
-def test_an_experiment_of_ones_own_is_found_from_everywhere(here: Path, tmp_path: Path) -> None:
-    (here / "my own.yaml").write_text((config_folder() / "experiment" / "gan.yaml").read_text())
+def test_an_experiment_of_ones_own_is_found_from_everywhere(
+    odd_folder: Path, tmp_path: Path
+) -> None:
+    (odd_folder / "my own.yaml").write_text(
+        (config_folder() / "experiment" / "gan.yaml").read_text()
+    )
     script = slurm.write("my own.yaml", [], 1, 1, "01:00:00")
-    assert submitted(script, tmp_path, 0)[1][-3] == str(here / "my own.yaml")
+    assert submitted(script, tmp_path, 0)[1][-3] == str(odd_folder / "my own.yaml")
     assert directives(script)["--job-name"] == make_file_name("my own")
 
 
-def test_the_script_is_clean(here: Path) -> None:
+def test_the_script_is_clean(odd_folder: Path) -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     written = [slurm.write("cgan", words, 2, 8, "04:00:00").read_text() for words in ([], NASTY)]
     for number, text in enumerate(written):
-        (here / f"{number}.sh").write_text(text)
+        (odd_folder / f"{number}.sh").write_text(text)
     found = subprocess.run(
         [shellcheck, "0.sh", "1.sh"], capture_output=True, text=True, check=False
     )
@@ -175,7 +181,7 @@ def test_the_script_is_clean(here: Path) -> None:
     ],
 )
 def test_what_the_cluster_would_refuse_hours_later_is_refused_now(
-    here: Path, changed: dict, message: str
+    odd_folder: Path, changed: dict, message: str
 ) -> None:
     asked = {
         "experiment": "cgan",
@@ -186,11 +192,11 @@ def test_what_the_cluster_would_refuse_hours_later_is_refused_now(
     } | changed
     with pytest.raises(ValueError, match=re.escape(message)):
         slurm.write(**asked)
-    assert not (here / "runs").exists()
+    assert not (odd_folder / "runs").exists()
 
 
 def test_the_command_line(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    odd_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for words, code in ((["--nodes", "2", "data.labels=true"], 0), (["--nodes=0"], 2)):
         monkeypatch.setattr(sys, "argv", ["gan-lab", "slurm", "cgan", *words])
@@ -198,15 +204,15 @@ def test_the_command_line(
             cli.main()
         assert (ended.value.code or 0) == code
     said = capsys.readouterr()
-    assert said.out == f"sbatch {here}/runs/slurm/cgan-2x1-data.labels=true.sh\n"
+    assert said.out == f"sbatch {odd_folder}/runs/slurm/cgan-2x1-data.labels=true.sh\n"
     assert said.err == "error: --nodes must be at least 1: 0\n"
     text = Path(said.out.removeprefix("sbatch ").rstrip()).read_text()
     assert "train cgan data.labels=true run.devices=1 run.num_nodes=2 ||" in text
 
 
-def test_write_names_the_script_by_its_overrides(here: Path) -> None:
+def test_write_names_the_script_by_its_overrides(odd_folder: Path) -> None:
     """Scripts of different experiments or overrides have different names."""
-    texts = [(here / f"{name}.yaml") for name in ("a b", "a_b")]
+    texts = [(odd_folder / f"{name}.yaml") for name in ("a b", "a_b")]
     for path in texts:
         path.write_text((config_folder() / "experiment" / "gan.yaml").read_text())
     paths = [slurm.write(str(path), [], 1, 1, "01:00:00") for path in texts]
@@ -216,7 +222,7 @@ def test_write_names_the_script_by_its_overrides(here: Path) -> None:
     assert slurm.write("gan", ["run.root=runs"], 1, 1, "01:00:00").name == "gan-1x1.sh"
 
 
-def test_write_accepts_the_same_script_without_a_record(here: Path) -> None:
+def test_write_accepts_the_same_script_without_a_record(odd_folder: Path) -> None:
     """Earlier versions recorded no script; one that differs may be edited and is kept."""
     path = slurm.write("gan", [], 1, 1, "01:00:00")
     (path.parent / MANIFEST_NAME).unlink()

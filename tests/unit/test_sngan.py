@@ -11,7 +11,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
 
 
-def made(classes: int, **changed: Any) -> SNGAN:
+def make_model(classes: int, **changed: Any) -> SNGAN:
     torch.manual_seed(0)
     config = SNGANConfig(**({"z_dim": 5, "width": 4, "norm": "none"} | changed))
     return SNGAN(spec=ImageSpec(1, 8, 8, classes=classes), config=config).double()
@@ -19,7 +19,7 @@ def made(classes: int, **changed: Any) -> SNGAN:
 
 @pytest.mark.parametrize("classes", [0, 3])
 def test_the_losses_are_equations_16_and_17_with_and_without_labels(classes: int) -> None:
-    family: Any = made(classes, n_critic=1)
+    family: Any = make_model(classes, n_critic=1)
     family.discriminator.eval()  # no power iteration between the step and the expected values
     x = (
         torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
@@ -49,7 +49,7 @@ def test_the_losses_are_equations_16_and_17_with_and_without_labels(classes: int
 
 @pytest.mark.parametrize("classes", [0, 3])
 def test_it_is_conditional_where_there_are_labels(classes: int) -> None:
-    family = made(classes)
+    family = make_model(classes)
     assert family.conditional == (classes > 0)
     assert (family.discriminator.embedding is not None) == (classes > 0)  # type: ignore[union-attr]
     batch = Batch(torch.zeros(3, 1, 8, 8).double(), torch.arange(3) if classes else None)

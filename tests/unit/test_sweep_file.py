@@ -35,7 +35,7 @@ SAME: list[tuple[str, dict[str, float], Any]] = [
 QUANTISED = [one for one in SAME if not one[0].startswith("inv_")]
 
 
-def drawn(parameter: search_space.Parameter, n: int) -> list[Any]:
+def draw(parameter: search_space.Parameter, n: int) -> list[Any]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     asked = {parameter.key: parameter.to_optuna(grid=False)}
     return [parameter.decode(study.ask(asked).params[parameter.key]) for _ in range(n)]
@@ -54,7 +54,7 @@ def test_distribution_equals_textbook(name: str, keys: dict[str, float], same: A
     assert same.cdf([parameter.value_at(u) for u in quantiles]) == pytest.approx(
         quantiles, abs=1e-9
     )
-    assert stats.kstest(drawn(parameter, 200), same.cdf).pvalue > 1e-3
+    assert stats.kstest(draw(parameter, 200), same.cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_quantized_distribution_rounds_to_q(name: str, keys: dict[str, float], s
     parameter, q = search_space.parse("x", {"distribution": f"q_{name}", "q": 0.05, **keys}), 0.05
     for u in (0.01, 0.2, 0.5, 0.9, 0.999):
         assert abs(parameter.value_at(u) - same.ppf(u)) <= q / 2 + 1e-9
-    values = drawn(parameter, 50)
+    values = draw(parameter, 50)
     assert [value / q for value in values] == pytest.approx(
         [round(value / q) for value in values], abs=1e-6
     )
@@ -74,18 +74,18 @@ def test_quantized_distribution_rounds_to_q(name: str, keys: dict[str, float], s
 
 def test_integers_and_lists_have_their_shares() -> None:
     """Integers and list values are sampled with their probabilities."""
-    dice = drawn(search_space.parse("x", {"min": 1, "max": 6}), 600)
+    dice = draw(search_space.parse("x", {"min": 1, "max": 6}), 600)
     assert [type(value) for value in dice[:3]] == [int] * 3
     assert stats.chisquare([dice.count(face) for face in range(1, 7)]).pvalue > 1e-3
-    skewed = drawn(
+    skewed = draw(
         search_space.parse("x", {"values": ["a", "b", "c"], "probabilities": [0.7, 0.2, 0.1]}), 500
     )
     assert stats.chisquare([skewed.count(v) for v in "abc"], [350, 100, 50]).pvalue > 1e-3
     pairs = [[0.0, 0.9], [0.5, 0.999]]
-    assert {tuple(value) for value in drawn(search_space.parse("x", {"values": pairs}), 20)} == {
+    assert {tuple(value) for value in draw(search_space.parse("x", {"values": pairs}), 20)} == {
         tuple(pair) for pair in pairs
     }
-    assert drawn(search_space.parse("x", {"value": None}), 1) == [None]
+    assert draw(search_space.parse("x", {"value": None}), 1) == [None]
 
 
 def test_a_bool_is_written_as_wandbs_agent_writes_it() -> None:

@@ -73,7 +73,7 @@ def prepared(empty: Path, tmp_path: Path) -> Iterator[None]:
 OPENED: list[Trials] = []
 
 
-def opened(path: Path, url: str) -> Trials:
+def open_trials(path: Path, url: str) -> Trials:
     OPENED.append(Trials(file.load(str(path)), url, heartbeat_interval=1, grace_period=2))
     return OPENED[-1]
 
@@ -110,7 +110,7 @@ def test_three_workers_finish_trials_of_killed_one(tmp_path: Path, url: str) -> 
         folder / "said.txt"
     ).read_text()
 
-    attempts = opened(path, url).attempts()
+    attempts = open_trials(path, url).attempts()
     trials = [trial for tries in attempts.values() for trial in tries]
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     assert sorted(trial.user_attrs["trial_number"] for trial in complete) == list(range(count))
@@ -146,12 +146,12 @@ def test_stopped_sweep_resumes_by_same_command(tmp_path: Path) -> None:
         one.join(20)
         assert one.exitcode == 128 + number
         assert not any(map(alive, running))
-        states = [trial.state for trial in opened(path, local(tmp_path)).study.trials]
+        states = [trial.state for trial in open_trials(path, local(tmp_path)).study.trials]
         assert states == [TrialState.COMPLETE] * (expected - 2) + [TrialState.WAITING] * 2
     one = worker(path, folder, slots=2, words=["hang=all"])
     one.join(20)
     assert one.exitcode == 0, (folder / "said.txt").read_text()
-    trials = opened(path, local(tmp_path)).study.trials
+    trials = open_trials(path, local(tmp_path)).study.trials
     assert [(trial.state, trial.user_attrs["trial_number"]) for trial in trials] == [
         (TrialState.COMPLETE, s) for s in range(4)
     ]
@@ -166,7 +166,9 @@ def run(tmp_path: Path, path: Path, words: Any = (), slots: int = 1) -> list[str
     """A worker in this process; what it said."""
     sweep = file.load(str(path))
     with logged() as said:
-        engine.Worker(sweep, opened(path, local(tmp_path)), tmp_path / "sweep", words).run(slots)
+        engine.Worker(sweep, open_trials(path, local(tmp_path)), tmp_path / "sweep", words).run(
+            slots
+        )
     return said
 
 
@@ -177,7 +179,7 @@ def test_halving_ends_worse_half_at_first_evaluation(tmp_path: Path) -> None:
         early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2},
     )  # fmt: skip
     run(tmp_path, path, ["nap=0.3"])
-    made = sweep_report.collect_results(opened(path, local(tmp_path)))
+    made = sweep_report.collect_results(open_trials(path, local(tmp_path)))
     assert [(row.values["x"], row.state) for row in made.rows] == [
         (3, "complete"), (3.5, "ended early"), (6, "ended early"), (5, "ended early"),
     ]  # fmt: skip
@@ -190,7 +192,7 @@ def test_killed_trial_is_retried_once(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, run_cap=1)
     said = run(tmp_path, path, ["die=first"])
     assert "Trial 0 was killed by signal 9. Retrying it once" in said
-    (row,) = sweep_report.collect_results(opened(path, local(tmp_path))).rows
+    (row,) = sweep_report.collect_results(open_trials(path, local(tmp_path))).rows
     assert (row.trial_number, row.state, row.note) == (0, "complete", "retried")
 
 
@@ -198,7 +200,7 @@ def test_trial_killed_twice_fails(tmp_path: Path) -> None:
     """A trial that is killed twice has failed."""
     path = sweep_file(tmp_path, run_cap=1)
     run(tmp_path, path, ["die=always"])
-    (row,) = sweep_report.collect_results(opened(path, local(tmp_path))).rows
+    (row,) = sweep_report.collect_results(open_trials(path, local(tmp_path))).rows
     assert (row.state, row.note) == ("failed", "killed by signal 9")
     assert len(starts(tmp_path / "sweep")["trial-0000"]) == 2
 
@@ -207,8 +209,8 @@ def test_failed_trials_are_retried_on_request(tmp_path: Path) -> None:
     """Failed trials are retried with --retry-failed."""
     path = sweep_file(tmp_path, run_cap=2)
     run(tmp_path, path, ["die=always"])
-    before = opened(path, local(tmp_path)).study.trials
-    trials = opened(path, local(tmp_path))
+    before = open_trials(path, local(tmp_path)).study.trials
+    trials = open_trials(path, local(tmp_path))
     assert trials.retry_failed() == 2
     assert trials.retry_failed() == 0  # they wait already
     run(tmp_path, path)
@@ -312,10 +314,10 @@ def test_a_worker_may_die_at_any_write_of_a_claim(tmp_path: Path, empty: Path) -
     )
     cut, reached = 0, True
     while reached:
-        trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / f'{cut}.db')}")
+        trials = open_trials(path, f"sqlite:///{shutil.copy(empty, tmp_path / f'{cut}.db')}")
         reached = cut_before(trials, cut)
         # a whole claim is the dead worker's until its heartbeat is too old
-        assert points(opened(path, trials.url)) == ([1, 2, 3] if reached else [2, 3]), (
+        assert points(open_trials(path, trials.url)) == ([1, 2, 3] if reached else [2, 3]), (
             f"cut before write {cut}"
         )
         cut += 1
@@ -327,17 +329,17 @@ def test_worker_may_die_while_taking_over_trial(tmp_path: Path, empty: Path) -> 
     path = sweep_file(
         tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}}
     )
-    trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / 'begun.db')}")
+    trials = open_trials(path, f"sqlite:///{shutil.copy(empty, tmp_path / 'begun.db')}")
     assert trials.claim()
     pass_an_hour(trials)
     trials.close()
     cut, reached = 0, True
     while reached:
-        trials = opened(
+        trials = open_trials(
             path, f"sqlite:///{shutil.copy(tmp_path / 'begun.db', tmp_path / f'{cut}.db')}"
         )
         reached = cut_before(trials, cut)
-        later = opened(path, trials.url)
+        later = open_trials(path, trials.url)
         assert points(later) == ([1, 2, 3] if reached else [2, 3]), f"cut before write {cut}"
         running = [
             number
@@ -356,9 +358,9 @@ def test_a_worker_that_dies_while_it_samples_loses_no_trial(tmp_path: Path, empt
     )
     cut, reached = 0, True
     while reached:
-        trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / f'{cut}.db')}")
+        trials = open_trials(path, f"sqlite:///{shutil.copy(empty, tmp_path / f'{cut}.db')}")
         reached = cut_before(trials, cut)
-        later = opened(path, trials.url)
+        later = open_trials(path, trials.url)
         claimed = [later.claim() for _ in range(3)]
         for one in claimed:
             if one:
@@ -373,7 +375,7 @@ def test_a_worker_that_dies_while_it_samples_loses_no_trial(tmp_path: Path, empt
 
 def test_changed_sweep_is_refused(tmp_path: Path) -> None:
     """A changed sweep is not mixed with the earlier trials."""
-    trials = opened(sweep_file(tmp_path), local(tmp_path))
+    trials = open_trials(sweep_file(tmp_path), local(tmp_path))
     trials.ensure_same({"method": "random", "overrides": ["run.images=64"]})
     trials.ensure_same({"method": "random", "overrides": ["run.images=64"]})
     with pytest.raises(
@@ -384,7 +386,7 @@ def test_changed_sweep_is_refused(tmp_path: Path) -> None:
 
 def test_sweep_of_earlier_version_with_numbers_as_text_resumes(tmp_path: Path) -> None:
     """Earlier versions read 1e-4 as text; other numbers are still another sweep."""
-    trials = opened(sweep_file(tmp_path), local(tmp_path))
+    trials = open_trials(sweep_file(tmp_path), local(tmp_path))
     trials.ensure_same({"parameters": {"model.lr_d": {"values": ["1e-4", "2e-4"]}}})
     trials.ensure_same({"parameters": {"model.lr_d": {"values": [1e-4, 2e-4]}}})
     with pytest.raises(ValueError, match="has changed since it began: parameters"):
@@ -396,7 +398,7 @@ def test_unreachable_storage_error_hides_password(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"the storage does not respond: postgresql://me:\*\*\*@127.0.0.1:9/db"
     ):
-        opened(sweep_file(tmp_path), "postgresql://me:secret@127.0.0.1:9/db")
+        open_trials(sweep_file(tmp_path), "postgresql://me:secret@127.0.0.1:9/db")
 
 
 @pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://", "journal.log"])
@@ -404,7 +406,7 @@ def test_other_storages_are_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(
         ValueError, match=r"--storage .*Use sqlite:///<file> or postgresql://user@host/database"
     ):
-        opened(sweep_file(tmp_path), url)
+        open_trials(sweep_file(tmp_path), url)
 
 
 def test_search_without_limit_is_refused(tmp_path: Path) -> None:
@@ -413,12 +415,12 @@ def test_search_without_limit_is_refused(tmp_path: Path) -> None:
         ValueError,
         match=r"stand_in: a random search has no end\. Limit it: --trials 20, or run_cap",
     ):
-        opened(sweep_file(tmp_path, run_cap=None), local(tmp_path))
+        open_trials(sweep_file(tmp_path, run_cap=None), local(tmp_path))
 
 
 def test_bayes_finds_good_values(tmp_path: Path) -> None:
     """The Bayesian search finds good values."""
-    trials = opened(sweep_file(tmp_path, method="bayes", run_cap=18), local(tmp_path))
+    trials = open_trials(sweep_file(tmp_path, method="bayes", run_cap=18), local(tmp_path))
     drawn = []
     for _ in range(18):
         claimed = trials.claim()

@@ -151,7 +151,7 @@ def read(path: Path) -> np.ndarray:
         return np.asarray(picture).transpose(2, 0, 1)
 
 
-def of(folder: Path, pixels: np.ndarray) -> np.ndarray:
+def translate_pixels(folder: Path, pixels: np.ndarray) -> np.ndarray:
     """What a run makes of pixels."""
     return to_uint8(TrainedTranslator(best(folder))(to_unit(torch.from_numpy(pixels)[None])))[
         0
@@ -172,7 +172,7 @@ def test_a_folder_keeps_its_names_its_folders_and_the_size_of_every_image(
     made = {str(path.relative_to(out)) for path in out.rglob("[!.]*") if path.is_file()}
     assert made == {"one.png", "deep/er/two.v2.png", "three.png"}
     for name, given in pixels.items():
-        assert np.array_equal(read((out / name).with_suffix(".png")), of(unet, given))
+        assert np.array_equal(read((out / name).with_suffix(".png")), translate_pixels(unet, given))
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_translated(
@@ -207,7 +207,7 @@ def test_images_of_one_name_and_different_endings_are_all_kept(unet: Path, tmp_p
     ]
     assert translation.translate(unet, tmp_path / "in", tmp_path / "out") == (3, 0)
     for name, given in zip(("a.bmp.png", "a.png.png", "b.png"), pixels, strict=True):
-        assert np.array_equal(read(tmp_path / "out" / name), of(unet, given))
+        assert np.array_equal(read(tmp_path / "out" / name), translate_pixels(unet, given))
 
 
 def test_one_image_is_translated_into_a_folder(unet: Path, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_one_image_is_translated_into_a_folder(unet: Path, tmp_path: Path) -> No
     saved(tmp_path / "in" / "b.bmp", 1)
     assert translation.translate(unet, tmp_path / "in" / "a.bmp", tmp_path / "out") == (1, 0)
     assert list_visible(tmp_path / "out") == {"a.png"}
-    assert np.array_equal(read(tmp_path / "out" / "a.png"), of(unet, pixels))
+    assert np.array_equal(read(tmp_path / "out" / "a.png"), translate_pixels(unet, pixels))
 
 
 @pytest.mark.parametrize("source", ["", "a.png"])

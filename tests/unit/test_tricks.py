@@ -22,7 +22,7 @@ from tests.contracts.test_families import GOLDEN, fit, weights
 SPEC = ImageSpec(1, 16, 16)
 
 
-def made(**changed: Any) -> GAN:
+def make_model(**changed: Any) -> GAN:
     """A family in float64 outside of a training, at iteration 3."""
     torch.manual_seed(0)
     family: Any = GAN(
@@ -56,7 +56,7 @@ def images(n: int = 6) -> Tensor:
     )
 
 
-def drawn(purpose: str, *shape: int) -> Tensor:
+def draw(purpose: str, *shape: int) -> Tensor:
     return Stream(0, purpose, 3).normal(*shape, like=torch.empty(0, dtype=torch.float64))
 
 
@@ -75,11 +75,11 @@ def test_without_tricks_five_iterations_follow_the_golden_trace_to_the_last_digi
 @pytest.mark.parametrize("loss", ["nonsaturating", "minimax", "least_squares"])
 def test_label_smoothing_is_in_the_discriminators_loss_alone(loss: str) -> None:
     x, told = images(), []
-    family = made(loss=loss, label_smoothing=0.2)
+    family = make_model(loss=loss, label_smoothing=0.2)
     G, D = family.generator, family.discriminator
     step(family, x, lambda value, optimizer: told.append(float(value.detach())))
     with torch.no_grad():
-        fake_d, fake_g = G(drawn("latent d", 6, 3)), G(drawn("latent g", 6, 3))
+        fake_d, fake_g = G(draw("latent d", 6, 3)), G(draw("latent g", 6, 3))
         smoothed = getattr(losses, f"{loss}_d")(D(x), D(fake_d), 0.2)
         plain = getattr(losses, f"{loss}_d")(D(x), D(fake_d))
         assert told == pytest.approx(
@@ -92,30 +92,30 @@ def test_a_hinge_has_no_target_to_smooth() -> None:
     with pytest.raises(
         ValueError, match=r"model\.label_smoothing=0\.1: the hinge loss has no target"
     ):
-        made(loss="hinge", label_smoothing=0.1)
+        make_model(loss="hinge", label_smoothing=0.1)
 
 
 @pytest.mark.parametrize(
     ("seen", "left"), [(0, 1.0), (250, 0.75), (999, 0.001), (1000, 0.0), (5000, 0.0)]
 )
 def test_instance_noise_falls_in_a_line_to_nothing(seen: int, left: float) -> None:
-    family, x = made(instance_noise=0.5, instance_noise_images=1000), images()
+    family, x = make_model(instance_noise=0.5, instance_noise_images=1000), images()
     family.images_seen = seen
-    expected = x + 0.5 * left * drawn("noise real", 6, 1, 16, 16)
+    expected = x + 0.5 * left * draw("noise real", 6, 1, 16, 16)
     assert torch.allclose(family.add_instance_noise(x, "noise real"), expected, atol=1e-12)
     if left == 0:
         assert family.add_instance_noise(x, "noise real") is x
 
 
 def test_every_image_that_the_discriminator_sees_has_noise_of_its_own() -> None:
-    family, x = made(instance_noise=0.5, instance_noise_images=1000), images()
+    family, x = make_model(instance_noise=0.5, instance_noise_images=1000), images()
     seen: list[Tensor] = []
     family.discriminator.register_forward_hook(
         lambda network, given, out: seen.append(given[0].detach())
     )
     step(family, x, lambda value, optimizer: None)
     with torch.no_grad():
-        fake_d, fake_g = (family.generator(drawn(f"latent {part}", 6, 3)) for part in "dg")
+        fake_d, fake_g = (family.generator(draw(f"latent {part}", 6, 3)) for part in "dg")
     noise = [
         made_noisy - clean for made_noisy, clean in zip(seen, (x, fake_d, fake_g), strict=True)
     ]
@@ -128,7 +128,7 @@ def test_every_image_that_the_discriminator_sees_has_noise_of_its_own() -> None:
 
 
 def test_the_generators_gradient_goes_through_the_noise_to_the_generator() -> None:
-    family, x = made(instance_noise=0.5), images()
+    family, x = make_model(instance_noise=0.5), images()
     found: list[Tensor] = []
 
     def minimize(value: Tensor, optimizer: Any) -> None:
@@ -140,7 +140,7 @@ def test_the_generators_gradient_goes_through_the_noise_to_the_generator() -> No
 
 
 def test_weight_decay_shrinks_the_discriminator_by_rate_times_decay_and_not_the_generator() -> None:
-    family = made(weight_decay=0.1, lr_d=0.01, lr_g=0.01)
+    family = make_model(weight_decay=0.1, lr_d=0.01, lr_g=0.01)
     before = {name: weight.clone() for name, weight in weights(family).items()}
     for optimizer in family.configure_optimizers():
         for parameter in optimizer.param_groups[0]["params"]:
@@ -157,7 +157,7 @@ def test_weight_decay_shrinks_the_discriminator_by_rate_times_decay_and_not_the_
 def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else(
     network: str,
 ) -> None:
-    family = made(network=network, dropout=0.3)
+    family = make_model(network=network, dropout=0.3)
 
     def kinds(of: nn.Module) -> list[str]:
         return [type(layer).__name__ for layer in of.modules() if not list(layer.children())]
@@ -168,18 +168,20 @@ def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else
     assert {
         layer.p for layer in family.discriminator.modules() if isinstance(layer, nn.Dropout)
     } == {0.3}
-    assert "Dropout" not in kinds(family.generator) + kinds(made(network=network).discriminator)
+    assert "Dropout" not in kinds(family.generator) + kinds(
+        make_model(network=network).discriminator
+    )
     x = images()
     assert not torch.equal(family.discriminator(x), family.discriminator(x))
     family.discriminator.eval()
     same = dict(
         zip(
-            made(network=network).discriminator.state_dict(),
+            make_model(network=network).discriminator.state_dict(),
             family.discriminator.state_dict().values(),
             strict=True,
         )
     )
-    plain = made(network=network).discriminator
+    plain = make_model(network=network).discriminator
     plain.load_state_dict(same)
     assert torch.equal(family.discriminator(x), plain(x))
 
@@ -209,7 +211,7 @@ def test_a_head_start_changes_neither_the_draws_nor_the_steps_that_follow() -> N
     """The generator's first step is the same function of weights and iteration as without it."""
     told: dict[int, list[float]] = {}
     for pretrain in (0, 40):
-        family: Any = made(pretrain_images=pretrain)
+        family: Any = make_model(pretrain_images=pretrain)
         family.images_seen = 48
         told[pretrain] = []
         step(

@@ -25,7 +25,7 @@ from tests.helpers.families import small
 SPEC = ImageSpec(1, 8, 8)
 
 
-def made(**changed: Any) -> VAEGAN:
+def make_model(**changed: Any) -> VAEGAN:
     torch.manual_seed(0)
     family = VAEGAN(
         spec=SPEC, config=VAEGANConfig(**({"width": 3, "z_dim": 5, "norm": "none"} | changed))
@@ -66,15 +66,15 @@ def gradients(family: Any, of: Batch) -> tuple[list[float], list[list[Tensor]]]:
     return losses, found
 
 
-def drawn(purpose: str, n: int = 4) -> Tensor:
+def draw(purpose: str, n: int = 4) -> Tensor:
     return Stream(0, purpose).normal(n, 5, like=torch.empty(0, dtype=torch.float64))
 
 
 def test_each_network_follows_its_gradient_of_algorithm_1_at_the_old_weights() -> None:
-    family, real = made(gamma=0.3, variance=0.5), batch()
+    family, real = make_model(gamma=0.3, variance=0.5), batch()
     E, G, D, x = family.encoder, family.generator, family.discriminator, real.images
     mean, log_variance = E(x)
-    x_tilde, x_p = G(mean + (log_variance / 2).exp() * drawn("posterior")), G(drawn("prior"))
+    x_tilde, x_p = G(mean + (log_variance / 2).exp() * draw("posterior")), G(draw("prior"))
     l_prior = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum() / 4
     l_like = (D.features(x) - D.features(x_tilde)).square().sum() / (2 * 0.5) / 4
     loss_adv = (
@@ -107,11 +107,11 @@ def test_each_network_follows_its_gradient_of_algorithm_1_at_the_old_weights() -
 
 
 def test_the_plain_autoencoder_descends_minus_the_evidence_bound_of_a_normal_likelihood() -> None:
-    family, real = made(adversarial=False, variance=0.25), batch()
+    family, real = make_model(adversarial=False, variance=0.25), batch()
     assert [name for name, _ in family.named_children()] == ["encoder", "generator"]
     mean, log_variance = family.encoder(real.images)
     posterior = Normal(mean, (log_variance / 2).exp())
-    shown = family.generator(posterior.mean + posterior.stddev * drawn("posterior"))
+    shown = family.generator(posterior.mean + posterior.stddev * draw("posterior"))
     constant = Normal(0.0, 0.5).log_prob(torch.tensor(0.0, dtype=torch.float64)) * 64
     likelihood = Normal(shown, 0.5).log_prob(real.images).sum() / 4 - constant
     bound = likelihood - kl_divergence(posterior, Normal(0.0, 1.0)).sum() / 4
@@ -143,7 +143,7 @@ def test_the_distance_is_summed_over_an_image_and_averaged_over_the_batch() -> N
 
 
 def test_reconstructions_come_from_the_posteriors_mean_and_samples_from_the_prior_alone() -> None:
-    family, real = made(), batch()
+    family, real = make_model(), batch()
     with torch.no_grad():
         one, other = (family.outputs(real, Stream(seed, "evaluate")) for seed in (0, 1))
         mean, _ = family.encoder(real.images)
@@ -174,7 +174,7 @@ def test_the_encoder_is_rebuilt_from_its_recipe_and_reads_its_features() -> None
 
 
 def test_the_decoders_recipe_says_how_many_latents_it_has() -> None:
-    assert made().generator.recipe["arguments"]["z_dim"] == 5
+    assert make_model().generator.recipe["arguments"]["z_dim"] == 5
 
 
 def test_the_plain_autoencoder_trains_with_its_single_optimizer(
