@@ -219,9 +219,9 @@ def render_zoo_demo(folder: Path) -> Path:
     from gan_lab.runs.ema_networks import load_ema_networks
 
     folder.mkdir(parents=True, exist_ok=True)
-    model = live.describe_networks(load_ema_networks(zoo.FOLDER / ZOO_MODEL))
+    model = live.describe_networks(load_ema_networks(zoo.ZOO_FOLDER / ZOO_MODEL))
     script = embedding.render_script(model)
-    (folder / embedding.SCRIPT).write_text(script, encoding="utf-8")
+    (folder / embedding.SCRIPT_NAME).write_text(script, encoding="utf-8")
     options = "".join(f"<option>{name}</option>" for name in model["classes"])
     # the lines that the model's card recommends, with the class of the menu
     snippet = embedding.LATENTS_SNIPPET.replace(

@@ -754,7 +754,7 @@ def test_script_zoo(
     monkeypatch.setattr(
         zoo.gan_lab, "train", lambda *words, overrides: asked.append((*words, *overrides)) or run
     )
-    monkeypatch.setattr(zoo.zoo, "FOLDER", tmp_path / "zoo")
+    monkeypatch.setattr(zoo.zoo, "ZOO_FOLDER", tmp_path / "zoo")
     monkeypatch.setattr(zoo, "DOCS", tmp_path)
     (tmp_path / "zoo").mkdir()
     page = tmp_path / "zoo.md"

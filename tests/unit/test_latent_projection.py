@@ -15,7 +15,7 @@ from gan_lab.cli import app
 from gan_lab.inference import projection
 from gan_lab.inference.projection import project
 from gan_lab.inference.sampling import TrainedGenerator, load_generator
-from tests.integration.test_export import made
+from tests.integration.test_export import make_run
 from tests.unit.test_sampling import checkpoint
 
 
@@ -69,8 +69,8 @@ def test_what_cannot_be_projected_is_one_line(
     with pytest.raises(ValueError, match=r"Invalid label: 7\. Use a number from 0 to 2"):
         project(generator, image, label=7)
     with pytest.raises(ValueError, match="discrete latent codes"):
-        project(load_generator(made("infogan", tmp_path, data_root)), image)
-    run = str(made("gan", tmp_path, data_root))
+        project(load_generator(make_run("infogan", tmp_path, data_root)), image)
+    run = str(make_run("gan", tmp_path, data_root))
     refused = CliRunner().invoke(app, ["project", run, str(tmp_path / "none")])
     assert "does not exist" in str(refused.exception)
     refused = CliRunner().invoke(app, ["project", run, "data.root=elsewhere"])
@@ -101,7 +101,7 @@ def test_a_folder_of_images_becomes_a_picture_and_latents_of_which_the_encoder_s
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)).save(
             tmp_path / "in" / name
         )
-    run, out = made("vaegan", tmp_path, data_root), tmp_path / "way.png"
+    run, out = make_run("vaegan", tmp_path, data_root), tmp_path / "way.png"
     said = CliRunner().invoke(app, ["project", str(run), str(tmp_path / "in"), "--out", str(out)])
     assert said.exit_code == 0, said.exception
     assert [line.partition(":")[0] for line in said.output.splitlines()[:2]] == ["a.png", "b.jpg"]

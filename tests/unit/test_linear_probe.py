@@ -70,11 +70,11 @@ def two_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_as_many_rows_of_each_class_are_chosen_by_the_seed_and_not_the_first_ones(
     hidden: GANDataModule,
 ) -> None:
-    rows = linear_probe.chosen(hidden.train, CLASSES, 40, seed=0)
+    rows = linear_probe.choose_rows(hidden.train, CLASSES, 40, seed=0)
     assert len(set(rows)) == 40
     assert Counter(row % CLASSES for row in rows) == dict.fromkeys(range(CLASSES), 10)
-    assert rows == linear_probe.chosen(hidden.train, CLASSES, 40, seed=0)
-    assert set(rows) != set(linear_probe.chosen(hidden.train, CLASSES, 40, seed=1))
+    assert rows == linear_probe.choose_rows(hidden.train, CLASSES, 40, seed=0)
+    assert set(rows) != set(linear_probe.choose_rows(hidden.train, CLASSES, 40, seed=1))
     assert set(rows) != set(range(40))
 
 
@@ -85,7 +85,7 @@ def test_too_few_labels_to_validate_or_to_have_are_refused(
     hidden: GANDataModule, labels: int, said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        linear_probe.chosen(hidden.train, CLASSES, labels, seed=0)
+        linear_probe.choose_rows(hidden.train, CLASSES, labels, seed=0)
 
 
 @pytest.mark.parametrize("size", [1, 3, 250])
@@ -104,7 +104,7 @@ def test_features_come_in_the_order_of_the_rows_whatever_the_batch(
 def test_accuracy_is_all_for_features_that_tell_the_class_and_chance_for_those_that_do_not(
     hidden: GANDataModule,
 ) -> None:
-    rows = linear_probe.chosen(hidden.train, CLASSES, 100, seed=0)
+    rows = linear_probe.choose_rows(hidden.train, CLASSES, 100, seed=0)
     assert linear_probe.accuracy(hidden, rows, Telling()) == 1
     assert linear_probe.accuracy(hidden, rows, Constant()) == 1 / CLASSES
     assert linear_probe.accuracy(hidden, rows, None) < 0.9
@@ -118,7 +118,7 @@ def test_what_is_only_remembered_is_worth_nothing_on_held_out_images(hidden: GAN
             directions = torch.randn(36, 300, generator=torch.Generator().manual_seed(0))
             return torch.sin(100 * images.flatten(1) @ directions)
 
-    rows = linear_probe.chosen(hidden.train, CLASSES, 100, seed=0)
+    rows = linear_probe.choose_rows(hidden.train, CLASSES, 100, seed=0)
     assert linear_probe.accuracy(hidden, rows, Scattering()) < 0.4
 
 
@@ -127,7 +127,7 @@ def test_features_far_from_standard_are_made_so(hidden: GANDataModule) -> None:
         def features(self, images: Tensor) -> Tensor:
             return 1e-4 * super().features(images) + 3
 
-    rows = linear_probe.chosen(hidden.train, CLASSES, 100, seed=0)
+    rows = linear_probe.choose_rows(hidden.train, CLASSES, 100, seed=0)
     assert linear_probe.accuracy(hidden, rows, Shifted()) == 1
 
 
@@ -222,6 +222,6 @@ def test_only_the_chosen_training_images_are_learned_from(hidden: GANDataModule)
             return super().__getitems__(rows)
 
     hidden.train = Watched(hidden.train.images, hidden.train.labels, None)
-    rows = linear_probe.chosen(hidden.train, CLASSES, 40, seed=0)
+    rows = linear_probe.choose_rows(hidden.train, CLASSES, 40, seed=0)
     linear_probe.accuracy(hidden, rows, Telling())
     assert seen == rows
