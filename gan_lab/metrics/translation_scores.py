@@ -79,9 +79,9 @@ class Translation(Metric):
         ),
         "gain_over_mean_colour": Explanation(
             "Gain over the mean color",
-            "PSNR minus that of an image with the mean color of its ground truth, in dB",
+            "PSNR minus that of the gray input, tinted by the mean color of the true images, in dB",
             True,
-            "0 for one color; more if colors are in the right places",
+            "0 for a tint; more if colors are in the right places",
         ),
         "*cycle_psnr": Explanation(
             "PSNR of the cycle",
