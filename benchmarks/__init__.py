@@ -29,9 +29,14 @@ def parse_arguments(
     )
     # parse_args would reject overrides after an option, as in: cgan --rounds 3 data.source=sample
     options = parser.parse_intermixed_args()
-    overrides = [argument for argument in options.arguments if "=" in argument]
-    names = [argument for argument in options.arguments if "=" not in argument]
+    names, overrides = split_arguments(options.arguments)
     return names or list(experiments), overrides, options.rounds
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split the arguments into experiments and key=value overrides."""
+    names = [argument for argument in arguments if "=" not in argument]
+    return names, [argument for argument in arguments if "=" in argument]
 
 
 def format_ratios(ratios: Sequence[float]) -> str:

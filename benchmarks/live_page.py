@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import format_ratios
+from benchmarks import format_ratios, split_arguments
 
 ROUNDS = 3
 # without tracker and console, which cost the same in both
@@ -80,10 +80,9 @@ def main() -> None:
         "arguments", nargs="*", help="experiments (default: cgan) and key=value overrides"
     )
     options = parser.parse_intermixed_args()
-    overrides = [argument for argument in options.arguments if "=" in argument]
-    names = [argument for argument in options.arguments if "=" not in argument] or ["cgan"]
+    names, overrides = split_arguments(options.arguments)
     found: dict[str, Any] = {}
-    for name in names:
+    for name in names or ["cgan"]:
         rounds = []
         for number in range(1, options.rounds + 1):
             pair = measure_pair(name, overrides)

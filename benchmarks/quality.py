@@ -4,7 +4,7 @@ Each experiment trains in a process of its own with one thread. Whenever its tra
 budget of CPU seconds, its averaged generator is scored; start and scoring do not count. The rows
 ``script: NAME`` are a usual script instead of the lab: the same networks and the loop of a
 tutorial, see throughput.py, whose generator is scored without averaging. ``--out`` writes a JSON
-file after each training and skips the trainings that it has; ``--draw`` only prints its table.
+file after each training and skips the trainings that it has.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from queue import Empty
 from typing import Any
+
+from benchmarks import split_arguments
 
 BUDGETS_S = (30, 60, 120, 200)
 SEEDS = 1
@@ -30,7 +32,6 @@ SCRIPT = "script: "
 SCRIPTS = ("dcgan", "cgan")
 # never reached: the budget ends the training
 IMAGES = 10**8
-POLL_S = 5.0
 WORDS = (
     *("log.wandb=off", "log.progress_bar=false", "data.source=sample"),
     *("log.live_page=false", "metrics.extractors=[digits]"),
@@ -113,34 +114,24 @@ def train_script(name: str, overrides: list[str], budgets: list[float]) -> Score
     return clock.scores
 
 
-def train_row(row: str, overrides: list[str], budgets: list[float], results: Any) -> None:
-    """Train a row in this process, and put its scores into a queue."""
+def train_row(row: str, overrides: list[str], budgets: list[float]) -> Scores:
+    """Train a row in this process; return its scores by budget."""
     import torch
 
     torch.set_num_threads(1)
     train = train_script if row.startswith(SCRIPT) else train_experiment
-    results.put(train(row.removeprefix(SCRIPT), [*WORDS, *overrides], budgets))
+    return train(row.removeprefix(SCRIPT), [*WORDS, *overrides], budgets)
 
 
 def measure(row: str, overrides: list[str], budgets: list[float]) -> Scores:
     """Train a row in a new process; return its scores by budget."""
-    queue = CONTEXT.Queue()
-    process = CONTEXT.Process(target=train_row, args=(row, overrides, budgets, queue))
-    process.start()
-    while True:
-        try:
-            scores: Scores = queue.get(timeout=POLL_S)
-            break
-        except Empty:
-            if process.exitcode is not None:
-                raise SystemExit(f"{row}: its process ended with code {process.exitcode}") from None
-    process.join()
-    return scores
+    with ProcessPoolExecutor(1, mp_context=CONTEXT) as pool:
+        return pool.submit(train_row, row, overrides, budgets).result()
 
 
 def draw(found: dict[str, dict[str, Scores]]) -> str:
     """Draw the table: the mean of the seeds, and the training images of the last budget."""
-    budgets = list(dict.fromkeys(b for seeds in found.values() for s in seeds.values() for b in s))
+    budgets = list(next(iter(next(iter(found.values())).values())))
     columns = [*(f"{budget} s" for budget in budgets), f"images in {budgets[-1]} s"]
     lines = [f"| `fd_digits` after | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for row, seeds in found.items():
@@ -160,21 +151,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS_S)), help="CPU seconds")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
-    parser.add_argument("--draw", action="store_true", help="only print the table of --out")
     parser.add_argument(
         "arguments", nargs="*", help="experiments, 'script: NAME', and key=value overrides"
     )
     options = parser.parse_intermixed_args()
-    if options.draw and (options.out is None or not options.out.is_file()):
-        parser.error("--draw needs --out with the results of an earlier run")
-    overrides = [argument for argument in options.arguments if "=" in argument]
-    rows = [argument for argument in options.arguments if "=" not in argument]
+    rows, overrides = split_arguments(options.arguments)
     rows = rows or [*EXPERIMENTS, *(SCRIPT + name for name in SCRIPTS)]
     budgets = [float(budget) for budget in options.budgets.split(",")]
     found: dict[str, dict[str, Scores]] = {}
     if options.out is not None and options.out.is_file():
         found = json.loads(options.out.read_text(encoding="utf-8"))
-    for seed in range(0 if options.draw else options.seeds):
+    wanted = [f"{budget:g}" for budget in budgets]
+    if any(list(scores) != wanted for seeds in found.values() for scores in seeds.values()):
+        parser.error(f"{options.out} has scores after other budgets. Choose another file for --out")
+    for seed in range(options.seeds):
         for row in rows:
             if str(seed) in found.get(row, {}):
                 continue

@@ -469,7 +469,7 @@ def directions(
     from gan_lab.images import save_grid
     from gan_lab.inference import direction_search
     from gan_lab.inference.sampling import TrainedGenerator
-    from gan_lab.runs.directions import FILE_NAME
+    from gan_lab.runs.directions import FILE_NAME as DIRECTIONS_FILE
     from gan_lab.runs.ema_networks import load_ema_networks
     from gan_lab.utils.output import OutputFiles
 
@@ -477,7 +477,7 @@ def directions(
         files, png = _choose_png(run, "directions", None, overwrite)
     else:
         files, png = OutputFiles(overwrite), folder / "directions.png"
-    files.check(png, png.with_name(FILE_NAME))
+    files.check(png, png.with_name(DIRECTIONS_FILE))
     loaded = load_ema_networks(run, weights)
     generator = TrainedGenerator(loaded)
     moved = None if layers is None else _parse_layers(layers, generator)
@@ -497,7 +497,7 @@ def directions(
         if layers is not None:
             record["layers"] = layers
         save_grid(images, steps, unfinished, captions, record)
-    with files.write(png.with_name(FILE_NAME)) as unfinished:
+    with files.write(png.with_name(DIRECTIONS_FILE)) as unfinished:
         found.save(unfinished)
     for each in found.directions:
         if each.explained_variance is not None:

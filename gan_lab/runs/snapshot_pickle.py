@@ -123,11 +123,8 @@ def _interpret(
         if name == "STOP":
             return stack.pop()
         if name in CONSTANT_OPERATIONS:
-            stack.append(
-                CONSTANT_OPERATIONS[name]()
-                if callable(CONSTANT_OPERATIONS[name])
-                else CONSTANT_OPERATIONS[name]
-            )
+            constant = CONSTANT_OPERATIONS[name]
+            stack.append(constant() if callable(constant) else constant)
         elif name in PUSH_OPERATIONS:
             stack.append(argument)
         elif name == "MARK":

@@ -248,6 +248,9 @@ def test_bench_quality_scores_at_each_budget(
     # what the file has is not trained again
     monkeypatch.setattr(quality, "measure", lambda *_: pytest.fail("trained again"))
     assert run_main(quality, *arguments)[0] == output[output.index("| `fd_digits`") :]
+    # a table has one set of budgets
+    arguments[arguments.index("0.1,0.3")] = "0.1"
+    assert run_main(quality, *arguments) == ("", 2)
 
 
 def test_budget_of_bench_quality_excludes_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
