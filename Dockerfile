@@ -9,11 +9,13 @@ LABEL org.opencontainers.image.title="GAN lab" \
       org.opencontainers.image.description="Train, compare and understand generative adversarial networks" \
       org.opencontainers.image.documentation="README.md, docs/cluster.md"
 
-# The lock file alone first: a change of the code does not install torch again. Whoever runs the image can read it all.
-COPY requirements.lock /opt/gan-lab/requirements.lock
+# The lock files alone first: a change of the code does not install torch again. Whoever runs the image can read it all,
+# but cannot add packages, so it has the extras.
+COPY requirements.lock requirements-extras.lock /opt/gan-lab/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv /opt/gan-lab \
- && /opt/gan-lab/bin/python -m pip install --disable-pip-version-check --requirement /opt/gan-lab/requirements.lock
+ && /opt/gan-lab/bin/python -m pip install --disable-pip-version-check \
+      --requirement /opt/gan-lab/requirements.lock --requirement /opt/gan-lab/requirements-extras.lock
 
 RUN --mount=type=bind,source=.,target=/source \
     /opt/gan-lab/bin/python -m pip install --disable-pip-version-check --no-cache-dir --no-deps --no-build-isolation /source \

@@ -1,10 +1,11 @@
-# Every target that needs the environment (re)creates it from requirements.lock if it is missing or out of date. Targets
-# for development add the packages of requirements-dev.lock.
+# Every target that needs the environment (re)creates it from requirements.lock if it is missing or out of date. FORMAT=onnx
+# adds the packages of requirements-extras.lock, and targets for development add those of requirements-dev.lock, too.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+READY_EXTRAS := $(VENV)/.ready-extras
 READY_DEV := $(VENV)/.ready-dev
 # uv installs the same lock file in a quarter of the CPU time; UV= selects pip.
 UV ?= $(shell command -v uv)
@@ -14,13 +15,15 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs zoo explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-quality bench-start bench-growth bench-book bench-sequential gpu-check clean
+.PHONY: help setup extras train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs zoo explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-quality bench-start bench-growth bench-book bench-sequential gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## create the environment (other targets do so when needed; test, check and docs add their tools)
+
+extras: $(READY_EXTRAS)  ## add ONNX, Hugging Face datasets and Parquet, TensorBoard, and MP4 files to the environment (0.5 GB)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -32,7 +35,12 @@ $(READY): requirements.lock pyproject.toml
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(READY_DEV): $(READY) requirements-dev.lock
+$(READY_EXTRAS): $(READY) requirements-extras.lock
+	@echo "Adding the packages of requirements-extras.lock"
+	@$(INSTALL) -r requirements-extras.lock
+	@touch $@
+
+$(READY_DEV): $(READY_EXTRAS) requirements-dev.lock
 	@echo "Adding the tools of requirements-dev.lock"
 	@$(INSTALL) -r requirements-dev.lock
 	@touch $@
@@ -75,13 +83,13 @@ interpolate: $(READY)  ## RUN=runs/vaegan/seed0 [N=8]: latent interpolations bet
 translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA] [MASK=mask.png]: translate images of any size; fill holes
 	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(if $(MASK),--mask "$(MASK)") $(ARGS)
 
-export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
+export: $(if $(filter onnx,$(FORMAT)),$(READY_EXTRAS),$(READY))  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
 	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 import: $(READY)  ## SNAPSHOT=ffhq.pkl OUT=model [ARGS="--format onnx"]: export a StyleGAN2-ADA snapshot without running its code
 	@exec $(LAB) import "$(SNAPSHOT)" $(if $(OUT),--out "$(OUT)") $(ARGS)
 
-publish: $(READY)  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: publish export, web page and model card
+publish: $(if $(filter onnx,$(FORMAT)),$(READY_EXTRAS),$(READY))  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: publish export, web page and model card
 	@exec $(LAB) publish $(RUN) --to "$(TO)" $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminator's features

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).parents[1]
+# extras of requirements-extras.lock, which make setup leaves out
+MAKE_EXTRAS = ("datasets", "onnx", "tensorboard", "video")
 # messages of out-of-memory errors
 OUT_OF_MEMORY_MESSAGES = (
     "out of memory",
@@ -45,9 +47,10 @@ def import_extra(module: str, extra: str, asked: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
+        command = " (or make extras)" if extra in MAKE_EXTRAS else ""
         raise UserError(
             f"{asked}: the package {module} is not installed: "
-            f"pip install '.[{extra}]' in a clone of the lab"
+            f"pip install '.[{extra}]'{command} in a clone of the lab"
         ) from None
 
 

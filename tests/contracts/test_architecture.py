@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from gan_lab.utils.errors import MAKE_EXTRAS
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "gan_lab"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -176,7 +178,7 @@ def test_a_docstring_begins_with_a_verb_or_a_noun() -> None:
                 )
 
 
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-extras.lock", "requirements-dev.lock")
 # extras that are installed by their users alone, and in no lock
 UNLOCKED_EXTRAS = {"trackio"}
 
@@ -222,18 +224,26 @@ def find_requirements(name: str, extras: Collection[str], found: set[str]) -> No
                 find_requirements(requirement.name, requirement.extras, found)
 
 
-def test_lock_of_users_has_what_they_need_and_no_developer_tool() -> None:
-    """Training, sampling, exports and all data sets need requirements.lock alone."""
-    locked = {canonicalize_name(name) for name in pins(LOCKS[:1])}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+def find_installed_requirements(name: str, extras: Collection[str]) -> set[str]:
+    """Return the installed packages that a package with extras requires, directly or not."""
     found: set[str] = set()
-    extras = {*project["optional-dependencies"]} - {"dev", "docs"} - UNLOCKED_EXTRAS
-    find_requirements(project["name"], extras, found)
-    needed = {key.partition("[")[0] for key in found}
+    find_requirements(name, extras, found)
     installed = {canonicalize_name(each.metadata["Name"]) for each in metadata.distributions()}
-    assert needed & installed <= locked
-    tools = {canonicalize_name(name) for name in pins(LOCKS[1:])}
-    assert not tools & locked
+    return {key.partition("[")[0] for key in found} & installed
+
+
+def test_each_lock_has_what_its_users_need_and_no_package_twice() -> None:
+    """Training on all data sets needs the first lock alone; one other lock has the large extras."""
+    base, extras, tools = ({canonicalize_name(name) for name in pins([lock])} for lock in LOCKS)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = {*project["optional-dependencies"]} - {"dev", "docs"} - UNLOCKED_EXTRAS
+    needed = find_installed_requirements(project["name"], optional - {*MAKE_EXTRAS})
+    assert needed <= base
+    assert find_installed_requirements(project["name"], optional) <= base | extras
+    assert not needed & extras
+    assert not base & extras
+    assert not (base | extras) & tools
+    assert {"onnx", "pyarrow", "tensorboard", "av"} <= extras
     assert {"pytest", "mypy", "ruff", "playwright", "sphinx"} <= tools
 
 

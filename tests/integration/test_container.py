@@ -54,8 +54,8 @@ def test_the_entry_point_is_the_console_script_itself() -> None:
 
 
 def test_a_change_of_the_code_does_not_install_torch_again() -> None:
-    assert instructions("COPY") == ["requirements.lock /opt/gan-lab/requirements.lock"]
-    installed = DOCKERFILE.index("--requirement /opt/gan-lab/requirements.lock")
+    assert instructions("COPY") == ["requirements.lock requirements-extras.lock /opt/gan-lab/"]
+    installed = DOCKERFILE.index("--requirement /opt/gan-lab/requirements-extras.lock")
     assert installed < DOCKERFILE.index("--mount=type=bind,source=.")
     assert "--mount=type=cache,target=/root/.cache/pip" in instructions("RUN")[0]
 

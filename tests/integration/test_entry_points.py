@@ -444,6 +444,7 @@ SEED = "run.seed=1"
 SAMPLES: dict[str, dict[str, str]] = {
     "help": {},
     "setup": {},
+    "extras": {},
     "train": {"EXP": "cgan", "ARGS": SEED},
     "dry-run": {"EXP": "cgan", "ARGS": SEED},
     "inspect-data": {"EXP": "dcgan", "ARGS": "data.name=folder data.root=photos"},
@@ -501,12 +502,13 @@ SAMPLES: dict[str, dict[str, str]] = {
     "gpu-check": {"ARGS": "sampling --rehearse --family gan"},
     "clean": {},
 }  # fmt: skip
+LOCKS = ("requirements.lock", "requirements-extras.lock", "requirements-dev.lock")
 # a stub writes its name and arguments, each ended by NUL, and a record separator
 STUB = r"""#!/bin/bash
 printf '%s\0' "${0##*/}" "$@" >> "$RECORD"
 printf '\x1e' >> "$RECORD"
 if [[ "$1 $2" == "-m venv" ]]; then
-  mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
+  mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/gan-lab"
 fi
 """
 
@@ -535,7 +537,7 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder, self.record = folder, folder / "record"
         (folder / "Makefile").write_text(MAKEFILE, encoding="utf-8")
-        for name in ("requirements.lock", "requirements-dev.lock", "pyproject.toml"):
+        for name in (*LOCKS, "pyproject.toml"):
             (folder / name).touch()
         for name in ("gan-lab", "python", "ruff", "mypy"):
             self._write_stub(folder / ".venv" / "bin" / name)
@@ -546,7 +548,7 @@ class Checkout:
             report = folder / "runs" / experiment / "demo" / "report.html"
             report.parent.mkdir(parents=True)
             report.touch()
-        for name in (".ready", ".ready-dev"):
+        for name in (".ready", ".ready-extras", ".ready-dev"):
             (folder / ".venv" / name).touch()
 
     def _write_stub(self, path: Path) -> None:
@@ -670,7 +672,7 @@ def test_makefile_target_calls_what_exists(
         optional = re.findall(r"\$\((?:if|or) \$\(([A-Z]+)\)", TARGETS[target])
         given = {name: value for name, value in given.items() if name not in {*optional, "ARGS"}}
     calls = checkout.make(target, given)
-    if target not in ("help", "setup", "clean"):
+    if target not in ("help", "setup", "extras", "clean"):
         assert calls
     for name, *arguments in calls:
         if name == "gan-lab":
@@ -724,13 +726,22 @@ def test_makefile_environment_is_made_once(uv: str, installer: str, checkout: Ch
     assert lock.endswith("-r requirements.lock")
     assert package.startswith(installer)
     assert package.endswith("--no-deps --no-build-isolation --editable .")
-    assert (ROOT / "requirements.lock").is_file()
+    assert all((ROOT / name).is_file() for name in LOCKS)
     assert checkout.make("setup", {"UV": uv}) == []
+    # ONNX is added when it is asked for, once
+    (safetensors,) = checkout.make("export", {"UV": uv, "RUN": "r"})
+    extras, onnx = [
+        " ".join(call) for call in checkout.make("export", {"UV": uv, "RUN": "r", "FORMAT": "onnx"})
+    ]
+    assert extras.startswith(installer)
+    assert extras.endswith("-r requirements-extras.lock")
+    assert "--format onnx" in onnx
+    assert safetensors[:2] == ["gan-lab", "export"]
+    assert checkout.make("extras", {"UV": uv}) == []
     # targets for development add their tools, once
     tools, pytest_call = [" ".join(call) for call in checkout.make("test", {"UV": uv})]
     assert tools.startswith(installer)
     assert tools.endswith("-r requirements-dev.lock")
-    assert (ROOT / "requirements-dev.lock").is_file()
     assert "-m pytest" in pytest_call
     assert [" ".join(call) for call in checkout.make("test", {"UV": uv})] == [pytest_call]
 
