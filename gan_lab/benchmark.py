@@ -86,6 +86,8 @@ def train(table: Table, overrides: list[str]) -> list[tuple[str, list[Run]]]:
     loaded = {
         tuple(c): loading.load(c[0], c[1:]) for _, row_commands in commands for c in row_commands
     }
+    for each in loaded.values():
+        each.check_comparable()
     if len({RunFolder.of(run).path for run in loaded.values()}) < len(loaded):
         raise UserError(
             "each row and seed of a table needs its own folder. Remove run.id and RUN_ID"

@@ -263,7 +263,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     from gan_lab import device
     from gan_lab.distributed import detect
     from gan_lab.runs.run_folder import RunFolder
-    from gan_lab.training import builder, profiling
+    from gan_lab.training import auto_budget, builder, profiling
 
     console = Console(markup=False)
     config = loaded.config
@@ -276,11 +276,13 @@ def print_dry_run(loaded: LoadedConfig) -> None:
         )
     console.print(values)
 
-    iterations = config.iterations
     world = detect.count_local_processes(config.run.devices or "1") * max(1, config.run.num_nodes)
     watch = profiling.Stopwatch()
     with tempfile.TemporaryDirectory() as folder, device.limit_memory():
         built, iteration, evaluating = profiling.measure(loaded, Path(folder), watch)
+    if loaded.measured_keys:
+        config = auto_budget.choose(loaded, built.data, iteration, evaluating)
+    iterations = config.iterations
     networks = Table("network", "parameters", "output", title="networks", title_justify="left")
     for name, network in built.family.named_children():
         shape = " x ".join(map(str, watch.shapes.get(name, ())))
@@ -289,6 +291,8 @@ def print_dry_run(loaded: LoadedConfig) -> None:
 
     total = iterations * iteration + config.evaluations * evaluating
     console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
+    if loaded.measured_keys:
+        console.print(auto_budget.explain(config, loaded.measured_keys), soft_wrap=True)
     for note in builder.explain_budget(config, built.family, built.data):
         console.print(note, soft_wrap=True)
     images_per_s = config.data.batch_size / iteration

@@ -37,6 +37,8 @@ from gan_lab.utils.errors import UserError, escape_line_breaks
 from gan_lab.utils.files import PACKAGE, find_shipped_folder
 
 RUN_ID_ORIGIN = "environment variable RUN_ID"
+# the option of a config group whose values are measured at the start of a training
+AUTO_BUDGET_ORIGIN = "budget/auto.yaml"
 # data sets of the user without a sample, whose folder has no useful default
 ROOTED_DATA_SETS = ("folder", "idx")
 PATH_KEYS = (
@@ -169,6 +171,19 @@ class LoadedConfig:
     origin: dict[str, str]
     groups: dict[str, str]
     redundant: frozenset[str] = frozenset()
+
+    @property
+    def measured_keys(self) -> list[str]:
+        """Keys that budget=auto chooses at the start of a training."""
+        return [key for key, source in self.origin.items() if source == AUTO_BUDGET_ORIGIN]
+
+    def check_comparable(self) -> None:
+        """Raise UserError if budget=auto would give trainings that are compared other budgets."""
+        if self.measured_keys:
+            raise UserError(
+                "budget=auto gives each training a budget of its own, so their scores could not be "
+                "compared. Set run.images, such as run.images=60_000"
+            )
 
 
 def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:

@@ -20,6 +20,7 @@ def check_values(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
     Raises:
         UserError: A value is invalid. The message names the first one.
     """
+    loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).check_comparable()
     for parameter in sweep.parameters:
         for value in parameter.boundary_values():
             if value is None:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from gan_lab.runs.results import write_summary
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_files import check_deletable
 from gan_lab.runs.run_folder import RunFolder
-from gan_lab.training import warm_start
+from gan_lab.training import auto_budget, warm_start
 from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning, rank
 from gan_lab.training.callbacks.checkpoint import PREEMPTION_SIGNALS, branch_off
 from gan_lab.training.callbacks.finite_check import DivergedError
@@ -74,6 +74,9 @@ def train(
     launched = detect.detect_launcher(loaded.config.run)
     set_rank(launched.rank)
     config = adapt_to_start(loaded.config, run, launched)
+    if loaded.measured_keys:
+        adapted = replace(loaded, config=config)
+        config = auto_budget.resolve(adapted, run, launched, dataset, test)
     if config.run.overwrite and run.is_run:
         # before the data are read; prepare() checks again under the lock
         check_deletable(run.path)

@@ -58,9 +58,16 @@ class Stopwatch(Callback):
 
 
 def measure(
-    loaded: LoadedConfig, folder: Path, watch: Stopwatch
+    loaded: LoadedConfig, folder: Path, watch: Stopwatch, dataset: Any = None, test: Any = None
 ) -> tuple[Experiment, float, float]:
     """Train an experiment for ``MEASURED_ITERATIONS``, in a temporary folder.
+
+    Args:
+        loaded: The experiment.
+        folder: The temporary folder.
+        watch: Records the iterations.
+        dataset: A data set from Python, which replaces the configured one.
+        test: Its test images.
 
     Returns:
         The experiment, the seconds per iteration and the seconds per evaluation.
@@ -72,7 +79,7 @@ def measure(
     }
     config = with_values(loaded.config, short | {"log.progress_bar": False, "log.wandb": "off"})
     built = build(
-        *load_data(config),
+        *load_data(config, dataset, test),
         RunFolder(folder / loaded.experiment / "measured"),
         extra=[watch],
         launched=detect.SINGLE_PROCESS,

@@ -1,0 +1,105 @@
+"""The budget of ``budget=auto``: about an hour on this machine, and less for few images."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from gan_lab.config.loading import LoadedConfig
+from gan_lab.config.schema import Config, with_values
+from gan_lab.config.values import format_overrides
+from gan_lab.data.base import GANDataModule
+from gan_lab.distributed import detect
+from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder
+from gan_lab.training import profiling
+from gan_lab.utils.errors import UserError
+
+TRAINING_S = 3600.0
+# of each training image; more views of few images make the model memorize them
+MAX_VIEWS = 2_000
+MAX_EVALUATIONS = 5
+# of TRAINING_S
+MAX_EVALUATION_SHARE = 0.1
+logger = logging.getLogger("gan_lab")
+
+
+def resolve(
+    loaded: LoadedConfig,
+    run: RunFolder,
+    launched: detect.Launch,
+    dataset: Any = None,
+    test: Any = None,
+) -> Config:
+    """Return a config with the budget of ``budget=auto``: that of the run, or a measured one.
+
+    Args:
+        loaded: The experiment, whose ``measured_keys`` are to be chosen.
+        run: Its run folder. A run that has begun keeps its budget.
+        launched: How the processes were started.
+        dataset: A data set from Python, which replaces the configured one.
+        test: Its test images.
+
+    Raises:
+        UserError: There are several processes, or the config does not suit the data.
+    """
+    if run.has_config and not loaded.config.run.overwrite:
+        recorded = Run(run.path).config.run
+        kept = {key: getattr(recorded, key.removeprefix("run.")) for key in loaded.measured_keys}
+        return with_values(loaded.config, kept)
+    if launched.world_size > 1:
+        raise UserError(
+            f"budget=auto measures one process, and there are {launched.world_size}. Set "
+            "run.images, such as run.images=200_000"
+        )
+    logger.info("budget=auto: measuring the time of an iteration and of an evaluation")
+    with tempfile.TemporaryDirectory() as folder:
+        built, iteration_s, evaluation_s = profiling.measure(
+            loaded, Path(folder), profiling.Stopwatch(), dataset, test
+        )
+    config = choose(loaded, built.data, iteration_s, evaluation_s)
+    logger.info(explain(config, loaded.measured_keys))
+    return config
+
+
+def choose(
+    loaded: LoadedConfig, data: GANDataModule, iteration_s: float, evaluation_s: float
+) -> Config:
+    """Return a config with a budget for a machine and a data set.
+
+    Args:
+        loaded: The experiment, whose ``measured_keys`` are chosen.
+        data: Its data.
+        iteration_s: Seconds per iteration.
+        evaluation_s: Seconds per evaluation.
+    """
+    config = loaded.config
+    count = int(MAX_EVALUATION_SHARE * TRAINING_S / max(evaluation_s, 1e-3))
+    count = min(max(count, 1), MAX_EVALUATIONS)
+    images = config.run.images
+    if "run.images" in loaded.measured_keys:
+        in_time = (TRAINING_S - count * evaluation_s) / iteration_s * config.data.batch_size
+        images = min(images, int(in_time))
+        # points are never repeated
+        if data.spec.content != "points":
+            images = min(images, MAX_VIEWS * len(data.train))
+        images = max(_round_down(images), config.data.batch_size)
+    values = {"run.images": images, "run.evaluate_every_images": -(-images // count)}
+    return with_values(config, {key: values[key] for key in loaded.measured_keys})
+
+
+def explain(config: Config, keys: Collection[str]) -> str:
+    """Return the line that names the chosen values, as overrides that choose them again."""
+    run = config.run
+    values = {"run.images": run.images, "run.evaluate_every_images": run.evaluate_every_images}
+    chosen = format_overrides({key: value for key, value in values.items() if key in keys})
+    return f"budget=auto chose {' '.join(chosen)}"
+
+
+def _round_down(count: int) -> int:
+    """Round a number down to two significant digits."""
+    unit = 10 ** max(len(str(max(count, 1))) - 2, 0)
+    return count // unit * unit
