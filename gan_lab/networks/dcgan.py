@@ -10,7 +10,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, Norm, dropout_layers, initialize_normal, one_hot
+from gan_lab.networks.layers import (
+    GrayConv2d,
+    GrayConvTranspose2d,
+    Network,
+    Norm,
+    dropout_layers,
+    initialize_normal,
+    one_hot,
+)
 from gan_lab.utils.errors import UserError
 
 # negative slope of LeakyReLU (Radford et al. 2015, section 4)
@@ -80,7 +88,7 @@ class DCGANGenerator(Network):
                 *self._norm_relu(after, norm),
             ]
         self.layers = nn.Sequential(
-            *layers, nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()
+            *layers, GrayConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()
         )
         initialize_normal(self)
 
@@ -130,7 +138,7 @@ class DCGANDiscriminator(Network):
         self.embedding = nn.Linear(classes, height * breadth, bias=False) if classes else None
 
         layers: list[nn.Module] = [
-            nn.Conv2d(channels + (classes > 0), width, 4, 2, 1),
+            GrayConv2d(channels + (classes > 0), width, 4, 2, 1),
             nn.LeakyReLU(slope),
             *dropout_layers(dropout),
         ]

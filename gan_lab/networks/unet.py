@@ -8,7 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, dropout_layers, initialize_normal
+from gan_lab.networks.layers import (
+    GrayConvTranspose2d,
+    Network,
+    dropout_layers,
+    initialize_normal,
+)
 from gan_lab.networks.patchgan import (
     MAX_WIDTH_FACTOR,
     NEGATIVE_SLOPE,
@@ -100,7 +105,7 @@ class UNet(Network):
             # all but the bottleneck's output have a skip connection, which doubles the channels
             before = widths[i] if i == depth - 1 else 2 * widths[i]
             if i == 0:
-                last = nn.ConvTranspose2d(before, channels, 4, 2, 1)
+                last = GrayConvTranspose2d(before, channels, 4, 2, 1)
                 self.up.append(nn.Sequential(nn.ReLU(), last, nn.Tanh()))
                 break
             after = widths[i - 1]

@@ -6,12 +6,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.testing import assert_close
 
 from gan_lab.config.loading import family_class
 from gan_lab.images import ImageSpec
 from gan_lab.networks import discriminator, from_recipe, generator
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator, num_downsamples
-from gan_lab.networks.layers import Network, _reflect_pad, _upsample_bilinear, initialize_normal
+from gan_lab.networks.layers import (
+    GrayConv2d,
+    GrayConvTranspose2d,
+    Network,
+    _reflect_pad,
+    _upsample_bilinear,
+    initialize_normal,
+)
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 from tests.helpers.families import keys_of
 
@@ -328,3 +336,31 @@ def test_deterministic_layers_equal_torch(own: Any, torchs: Any, size: tuple[int
     )
     (mine,), (theirs,) = (torch.autograd.grad((weights * y).sum(), x) for y in (made, expected))
     assert torch.allclose(mine, theirs, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", [GrayConvTranspose2d, GrayConv2d])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 1), (3, 1, 0), (5, 3, 2)])
+def test_layers_of_gray_images_are_convolutions(
+    kind: type[nn.Module], kernel: int, stride: int, padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Output, gradients and their gradients are those of torch's convolution, without its call."""
+    torch.manual_seed(0)
+    base = kind.__bases__[0]
+    channels = (5, 1) if base is nn.ConvTranspose2d else (1, 5)
+    fast = kind(*channels, kernel, stride, padding).double()
+    usual = base(*channels, kernel, stride, padding).double()
+    usual.load_state_dict(fast.state_dict())
+    x = torch.randn(3, channels[0], 11, 8, dtype=torch.float64, requires_grad=True)
+
+    def compute(layer: nn.Module) -> list[Tensor]:
+        """Return the output, the gradients of a loss, and those of the norm of its gradient."""
+        output = layer(x)
+        (slope,) = torch.autograd.grad(output.tanh().sum(), x, create_graph=True)
+        loss = output.square().sum() + slope.square().sum()
+        return [output, slope, *torch.autograd.grad(loss, [x, *layer.parameters()])]
+
+    expected = compute(usual)
+    with monkeypatch.context() as patched:
+        patched.setattr(base, "forward", None)
+        assert_close(compute(fast), expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(fast.eval()(x), expected[0]), "graphs of the eval mode have a convolution"

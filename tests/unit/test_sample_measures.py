@@ -254,11 +254,14 @@ def test_fine_tuning_starts_from_the_first_training(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fine_tuning, "collect_scores", lambda folder: {"run": folder.name})
     overrides = ["data.source=sample", "run.images=100", "model.width=4", "metrics.num_fakes=9"]
     source = ["source=sngan_emoji", "source_images=400", "source_images=200"]
+    source += ["source_overrides=data.channels=1,data.labels=false"]
     arm = Arm("arm", ["sngan_faces", *overrides, *source], 0, train)
     assert fine_tuning.measure(arm) == {"run": "run2"}
     first, second = trained
     assert first == [
         "sngan_emoji",
+        "data.channels=1",
+        "data.labels=false",
         "model.width=4",
         "metrics.num_fakes=9",
         "data.size=64",
