@@ -20,6 +20,8 @@ from gan_lab.utils.output import OutputFiles, remove_earlier
 from gan_lab.utils.provenance import GRID_PADDING, save_png
 
 DegradationKind = Literal["none", "gray", "mask", "downsample", "noise", "edges"]
+# weights of red, green and blue (ITU-R BT.601)
+LUMA = (0.299, 0.587, 0.114)
 # Level of the lines between the images of a grid.
 GRID_LEVEL = 0.25
 
@@ -129,12 +131,12 @@ def to_uint8(images: Tensor) -> Tensor:
 def to_gray(images: Tensor) -> Tensor:
     """Convert RGB images [B, 3, H, W] to luma [B, 1, H, W]; gray images are returned unchanged.
 
-    Source: ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B.
+    Source: ITU-R BT.601.
     """
     if images.shape[1] == 1:
         return images
     red, green, blue = images.split(1, dim=1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def mirror(images: Tensor, which: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -49,6 +50,17 @@ class Network(nn.Module):
         """
         return stream.normal(n, self.recipe["arguments"]["z_dim"], like=like)
 
+    def convert_colors(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Convert weights for color images to gray images, or the reverse, for a warm start.
+
+        Args:
+            state: Weights of a network that differs from this one at most in its image channels.
+
+        Returns:
+            The weights, with the image channels of this network if it can convert them.
+        """
+        return dict(state)
+
 
 class ReflectConv2d(nn.Conv2d):
     """Convolution with reflection padding that preserves the size."""
@@ -69,13 +81,14 @@ class GrayConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         if self.out_channels > 1 or not _is_trained_on_cpu(self, input):
             return super().forward(input, output_size)
-        size = [
-            (n - 1) * self.stride[i] - 2 * int(self.padding[i]) + self.kernel_size[i]
+        padding = _list_padding(self)
+        size = tuple(
+            (n - 1) * self.stride[i] - 2 * padding[i] + self.kernel_size[i]
             for i, n in enumerate(input.shape[2:])
-        ]
+        )
         patches = self.weight.flatten(1).t() @ input.flatten(2)
         image = functional.fold(
-            patches, size, self.kernel_size, padding=self.padding, stride=self.stride
+            patches, size, self.kernel_size, padding=padding, stride=self.stride
         )
         return image if self.bias is None else image + self.bias.view(-1, 1, 1)
 
@@ -90,16 +103,20 @@ class GrayConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         if self.in_channels > 1 or not input.requires_grad or not _is_trained_on_cpu(self, input):
             return super().forward(input)
-        patches = functional.unfold(
-            input, self.kernel_size, padding=self.padding, stride=self.stride
-        )
+        padding = _list_padding(self)
+        patches = functional.unfold(input, self.kernel_size, padding=padding, stride=self.stride)
         rows, columns = (
-            (n + 2 * int(self.padding[i]) - self.kernel_size[i]) // self.stride[i] + 1
+            (n + 2 * padding[i] - self.kernel_size[i]) // self.stride[i] + 1
             for i, n in enumerate(input.shape[2:])
         )
         # channels last
         maps = functional.linear(patches.transpose(1, 2), self.weight.flatten(1), self.bias)
         return maps.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+
+
+def _list_padding(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, ...]:
+    """Return the padding of a layer, which was given as numbers."""
+    return tuple(int(n) for n in layer.padding)
 
 
 def _is_trained_on_cpu(layer: nn.Module, input: Tensor) -> bool:

@@ -11,6 +11,7 @@ at 7 x 7.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping as Weights
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gan_lab.images import LUMA
 from gan_lab.networks.dcgan import num_downsamples
 from gan_lab.networks.layers import Network, one_hot
 from gan_lab.seeding import Stream
@@ -100,6 +102,23 @@ class StyleGANGenerator(Network):
         truncated = torch.lerp(self.mapping.w_avg.expand_as(first), first, truncation)
         return torch.cat([truncated, ws[:, truncated.shape[1] :]], dim=1)
 
+    def convert_colors(self, state: Weights[str, Tensor]) -> dict[str, Tensor]:
+        """Convert weights so that the images are the luma of the color images, or gray in color.
+
+        Images are the sum of the outputs of all ``torgb``, so this is exact up to ``clamp``.
+        """
+        channels: int = self.recipe["arguments"]["shape"][0]
+
+        def convert(value: Tensor) -> Tensor:
+            if value.shape[0] == channels:
+                return value
+            if channels == 1:
+                return torch.tensordot(value.new_tensor([LUMA]), value, dims=1)
+            return value.expand(channels, *value.shape[1:])
+
+        ends = ("torgb.weight", "torgb.bias")
+        return {n: convert(value) if n.endswith(ends) else value for n, value in state.items()}
+
     @torch.no_grad()
     def update_w_avg(self, mean: Tensor) -> None:
         """Move w_avg towards the mean [w_dim] of a training batch."""
@@ -167,6 +186,21 @@ class StyleGANDiscriminator(Network):
         self.add_module(self.lowest, last)
         # last: FreezeD counts layers from the image
         self.mapping = Mapping(0, label_dim, classes, LABEL_LAYERS) if classes else None
+
+    def convert_colors(self, state: Weights[str, Tensor]) -> dict[str, Tensor]:
+        """Convert weights so that logits are those of gray images in color, or of the luma."""
+        channels: int = self.recipe["arguments"]["shape"][0]
+
+        def convert(value: Tensor) -> Tensor:
+            # the layer divides by the root of its channels
+            if value.shape[1] == channels:
+                return value
+            if channels == 1:
+                return value.sum(dim=1, keepdim=True) / math.sqrt(value.shape[1])
+            return value * value.new_tensor(LUMA).view(1, -1, 1, 1) * math.sqrt(channels)
+
+        end = "fromrgb.weight"
+        return {n: convert(value) if n.endswith(end) else value for n, value in state.items()}
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Compute the input of the last dense layer, [B, F], from images [B, C, H, W]."""

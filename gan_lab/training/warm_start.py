@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gan_lab.config.schema import Config
 from gan_lab.families.base import Family
+from gan_lab.networks.layers import Network
 from gan_lab.runs import addresses
 from gan_lab.runs.checkpoints import find_checkpoint, read_checkpoint
 from gan_lab.training.callbacks.ema import EMA
@@ -29,6 +30,7 @@ class LoadedWeights:
         tensors: Number of tensors loaded, without those of the EMA networks.
         initialized: Tensors that do not match and keep their new initialization, with both shapes.
         partial: Tensors loaded only for the classes that both runs have.
+        converted: Tensors converted between color and gray images.
         ema_networks: Networks whose raw and EMA weights were both loaded.
     """
 
@@ -37,6 +39,7 @@ class LoadedWeights:
     tensors: int
     initialized: list[str]
     partial: list[str]
+    converted: list[str]
     ema_networks: list[str]
 
     def __str__(self) -> str:
@@ -49,6 +52,8 @@ class LoadedWeights:
             line += f", and the EMA weights of {', '.join(self.ema_networks)}"
         if self.partial:
             line += f"; only the common classes: {', '.join(self.partial)}"
+        if self.converted:
+            line += f"; converted between color and gray: {', '.join(self.converted)}"
         if self.initialized:
             line += f"; newly initialized: {', '.join(self.initialized)}"
         return line
@@ -84,6 +89,8 @@ def load_matching_weights(family: Family, ema: EMA, path: Path) -> LoadedWeights
     weights, such as an export, initializes both with them.
 
     If a tensor only differs in the number of classes, the weights of the common classes are loaded.
+    Networks that can convert their weights do so if one of the runs has color and the other gray
+    images.
     Networks that the checkpoint lacks, such as the discriminator in an export, stay newly
     initialized.
 
@@ -98,6 +105,17 @@ def load_matching_weights(family: Family, ema: EMA, path: Path) -> LoadedWeights
             ema_networks.append(network)
         else:
             source |= {f"{network}.{name}": value for name, value in state.items()}
+    ema_weights = dict(checkpoint["ema"])
+    converted = []
+    for network, module in family.named_children():
+        if isinstance(module, Network):
+            prefix = f"{network}."
+            own = {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)}
+            for name, value in module.convert_colors(own).items():
+                converted += [prefix + name] if value.shape != own[name].shape else []
+                source[prefix + name] = value
+            if network in ema_weights:
+                ema_weights[network] = module.convert_colors(ema_weights[network])
     recipes = checkpoint["recipes"].values()
     source_classes = max((recipe["arguments"].get("classes", 0) for recipe in recipes), default=0)
     added_classes = family.spec.classes - source_classes
@@ -133,7 +151,7 @@ def load_matching_weights(family: Family, ema: EMA, path: Path) -> LoadedWeights
     ema.create_networks(family)
     ema_networks = [name for name in ema_networks if name in ema.networks]
     for network in ema_networks:
-        state = checkpoint["ema"][network]
+        state = ema_weights[network]
         for name, value in ema.networks[network].state_dict().items():
             overlap = _find_overlap(value, state.get(name), added_classes)
             if overlap is not None:
@@ -145,7 +163,7 @@ def load_matching_weights(family: Family, ema: EMA, path: Path) -> LoadedWeights
     ]
     initialized += [f"{name} (not in the checkpoint)" for name in missing]
     iteration = int(checkpoint["iteration"])
-    return LoadedWeights(path, iteration, matching, initialized, partial, ema_networks)
+    return LoadedWeights(path, iteration, matching, initialized, partial, converted, ema_networks)
 
 
 def _find_overlap(

@@ -214,3 +214,33 @@ def vae(root: Path, data_root: Path) -> tuple[object, object]:
     words = small("vaegan", root, data_root, "model.freeze_d=1", "run.start_from=x")
     config = loading.load("vae", words).config
     return config, datasets.load(config.data, 0)
+
+
+def test_stylegan_of_color_images_starts_one_of_gray_images(
+    tmp_path: Path, data_root: Path
+) -> None:
+    """All tensors are taken, raw and EMA, and the log names the converted ones."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    draws = np.random.default_rng(0)
+    for i in range(12):
+        pixels = draws.integers(0, 256, (28, 28, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{i}.png")
+    words = ["data.name=folder", f"data.root={pictures}", "data.source=auto", "data.size=28"]
+    there = run_folder("stylegan2", tmp_path / "color", data_root, *words)
+    words += ["data.channels=1", "run.start_from=x"]
+    built = build("stylegan2", tmp_path / "gray", data_root, *words)
+    assert built.data.spec.channels == 1
+    best = there / "checkpoints" / "best.ckpt"
+    taken = warm_start.load_matching_weights(built.family, built.ema, best)
+    assert taken.initialized == taken.partial == []
+    name = "synthesis.b28.torgb.weight"
+    assert f"generator.{name}" in str(taken).partition("; converted between color and gray: ")[2]
+    for kind, found in (
+        ("state_dict", built.family.generator),
+        ("ema", built.ema.networks["generator"]),
+    ):
+        key = name if kind == "ema" else f"generator.{name}"
+        red, green, blue = read_weights(there, kind)[key]
+        luma = 0.299 * red + 0.587 * green + 0.114 * blue
+        torch.testing.assert_close(found.state_dict()[name][0], luma)

@@ -14,17 +14,19 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import logsigmoid
+from torch.testing import assert_close
 
 from gan_lab import penalties
 from gan_lab.families.stylegan2 import StyleGAN2, StyleGAN2Config, make_lazy_adam
-from gan_lab.images import Batch, ImageSpec
+from gan_lab.images import Batch, ImageSpec, to_gray
 from gan_lab.networks.stylegan import (
     StyleGANDiscriminator,
     StyleGANGenerator,
     SynthesisLayer,
+    ToRGB,
     minibatch_deviation,
     upsample,
 )
@@ -408,3 +410,39 @@ def test_generate_clamps_images() -> None:
     assert float(family.generator(torch.randn(2, 5).double()).max()) > 1
     images = family.generate(Batch(make_reals(), None), Stream(0, "sample"))
     assert float(images.abs().max()) == 1
+
+
+@torch.no_grad()
+def test_weights_convert_between_color_and_gray_images() -> None:
+    """A gray generator draws the luma of color images; its discriminator sees gray in RGB."""
+    stream = Stream(0, "latents")
+    names: tuple[Any, ...] = (StyleGANGenerator, StyleGANDiscriminator)
+    keys: tuple[dict[str, Any], ...] = ({"z_dim": 8, "w_dim": 8}, {})
+
+    def make_pair(channels: int) -> tuple[Any, Any]:
+        torch.manual_seed(channels)
+        G, D = (
+            kind(shape=(channels, 16, 16), width=4, **more).double()
+            for kind, more in zip(names, keys, strict=True)
+        )
+        for layer in G.modules():
+            if isinstance(layer, ToRGB):
+                nn.init.normal_(layer.bias)
+        return G, D
+
+    color, gray = make_pair(3), make_pair(1)
+    z = color[0].sample_latents(stream, 5, like=torch.zeros(0, dtype=torch.float64))
+    images = color[0](z)
+    for network, source in zip(gray, color, strict=True):
+        network.load_state_dict(network.convert_colors(source.state_dict()))
+    assert_close(gray[0](z), to_gray(images))
+    plane = to_gray(images)
+    assert_close(gray[1](plane), color[1](plane.expand(-1, 3, -1, -1)))
+    # and from gray to color
+    back = make_pair(3)
+    for network, source in zip(back, gray, strict=True):
+        network.load_state_dict(network.convert_colors(source.state_dict()))
+    assert_close(back[0](z), plane.expand(-1, 3, -1, -1))
+    assert_close(back[1](images), gray[1](plane))
+    for network in color:
+        assert_close(network.convert_colors(network.state_dict()), dict(network.state_dict()))
