@@ -33,7 +33,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) -r requirements.lock
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
-	@touch $@
+	@$(if $(wildcard $(READY_EXTRAS)),$(INSTALL) -r requirements-extras.lock)
+	@touch $@ $(wildcard $(READY_EXTRAS))
 
 $(READY_EXTRAS): $(READY) requirements-extras.lock
 	@echo "Adding the packages of requirements-extras.lock"
@@ -86,8 +87,8 @@ translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=B
 export: $(if $(filter onnx,$(FORMAT)),$(READY_EXTRAS),$(READY))  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
 	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
-import: $(READY)  ## SNAPSHOT=ffhq.pkl OUT=model [ARGS="--format onnx"]: export a StyleGAN2-ADA snapshot without running its code
-	@exec $(LAB) import "$(SNAPSHOT)" $(if $(OUT),--out "$(OUT)") $(ARGS)
+import: $(if $(filter onnx,$(FORMAT)),$(READY_EXTRAS),$(READY))  ## SNAPSHOT=ffhq.pkl OUT=model [FORMAT=onnx]: export a StyleGAN2-ADA snapshot without running its code
+	@exec $(LAB) import "$(SNAPSHOT)" $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 publish: $(if $(filter onnx,$(FORMAT)),$(READY_EXTRAS),$(READY))  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: publish export, web page and model card
 	@exec $(LAB) publish $(RUN) --to "$(TO)" $(if $(FORMAT),--format $(FORMAT)) $(ARGS)

@@ -267,21 +267,25 @@ def print_dry_run(loaded: LoadedConfig) -> None:
 
     console = Console(markup=False)
     config = loaded.config
-    title = f"{loaded.experiment}: {RunFolder.of(loaded).path}"
+    run = RunFolder.of(loaded)
+    title = f"{loaded.experiment}: {run.path}"
     values = Table("key", "value", "from", title=title, title_justify="left")
     for key, value in list_leaves(config):
         origin = loaded.origin.get(key, "default")
-        values.add_row(
-            key, format_value(value), origin, style="" if origin == "default" else "bold"
-        )
+        text = "see below" if key in loaded.automatic_keys else format_value(value)
+        values.add_row(key, text, origin, style="" if origin == "default" else "bold")
     console.print(values)
 
     world = detect.count_local_processes(config.run.devices or "1") * max(1, config.run.num_nodes)
+    if loaded.automatic_keys:
+        auto_budget.check_processes(loaded, run, world)
     watch = profiling.Stopwatch()
     with tempfile.TemporaryDirectory() as folder, device.limit_memory():
         built, iteration, evaluating = profiling.measure(loaded, Path(folder), watch)
-    if loaded.measured_keys:
-        config = auto_budget.choose(loaded, built.data, iteration, evaluating)
+    if loaded.automatic_keys:
+        config = auto_budget.find_recorded(loaded, run) or auto_budget.choose(
+            loaded, built.data, iteration, evaluating
+        )
     iterations = config.iterations
     networks = Table("network", "parameters", "output", title="networks", title_justify="left")
     for name, network in built.family.named_children():
@@ -291,8 +295,8 @@ def print_dry_run(loaded: LoadedConfig) -> None:
 
     total = iterations * iteration + config.evaluations * evaluating
     console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
-    if loaded.measured_keys:
-        console.print(auto_budget.explain(config, loaded.measured_keys), soft_wrap=True)
+    if loaded.automatic_keys:
+        console.print(auto_budget.explain(config, loaded.automatic_keys), soft_wrap=True)
     for note in builder.explain_budget(config, built.family, built.data):
         console.print(note, soft_wrap=True)
     images_per_s = config.data.batch_size / iteration

@@ -37,8 +37,9 @@ from gan_lab.utils.errors import UserError, escape_line_breaks
 from gan_lab.utils.files import PACKAGE, find_shipped_folder
 
 RUN_ID_ORIGIN = "environment variable RUN_ID"
-# the option of a config group whose values are measured at the start of a training
+# the option of a config group whose values are chosen at the start of a training
 AUTO_BUDGET_ORIGIN = "budget/auto.yaml"
+AUTO_BUDGET_KEYS = ("run.images", "run.evaluate_every_images")
 # data sets of the user without a sample, whose folder has no useful default
 ROOTED_DATA_SETS = ("folder", "idx")
 PATH_KEYS = (
@@ -173,13 +174,13 @@ class LoadedConfig:
     redundant: frozenset[str] = frozenset()
 
     @property
-    def measured_keys(self) -> list[str]:
+    def automatic_keys(self) -> list[str]:
         """Keys that budget=auto chooses at the start of a training."""
-        return [key for key, source in self.origin.items() if source == AUTO_BUDGET_ORIGIN]
+        return [key for key in AUTO_BUDGET_KEYS if self.origin.get(key) == AUTO_BUDGET_ORIGIN]
 
     def check_comparable(self) -> None:
         """Raise UserError if budget=auto would give trainings that are compared other budgets."""
-        if self.measured_keys:
+        if "run.images" in self.automatic_keys:
             raise UserError(
                 "budget=auto gives each training a budget of its own, so their scores could not be "
                 "compared. Set run.images, such as run.images=60_000"

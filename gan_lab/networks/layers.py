@@ -72,56 +72,52 @@ class ReflectConv2d(nn.Conv2d):
 
 
 class GrayConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution that is faster on a CPU if its output is a gray image.
+    """A transposed convolution that trains faster on a CPU if its output is a gray image.
 
     oneDNN uses little of a CPU if there is one output channel: a product and ``fold`` take a fifth
     of the time forward, and two thirds with the gradients. Results differ by rounding errors.
     """
 
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding)
+        self.size = kernel, stride, padding
+
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if self.out_channels > 1 or not _is_trained_on_cpu(self, input):
+        if self.out_channels > 1 or not _trains_on_cpu(self, input):
             return super().forward(input, output_size)
-        padding = _list_padding(self)
-        size = tuple(
-            (n - 1) * self.stride[i] - 2 * padding[i] + self.kernel_size[i]
-            for i, n in enumerate(input.shape[2:])
-        )
+        kernel, stride, padding = self.size
+        height, width = ((n - 1) * stride - 2 * padding + kernel for n in input.shape[2:])
         patches = self.weight.flatten(1).t() @ input.flatten(2)
-        image = functional.fold(
-            patches, size, self.kernel_size, padding=padding, stride=self.stride
-        )
-        return image if self.bias is None else image + self.bias.view(-1, 1, 1)
+        image = functional.fold(patches, (height, width), kernel, padding=padding, stride=stride)
+        assert self.bias is not None
+        return image + self.bias.view(-1, 1, 1)
 
 
 class GrayConv2d(nn.Conv2d):
-    """A convolution that is faster on a CPU if its input is a gray image with a gradient.
+    """A convolution that trains faster on a CPU if its input is a gray image with a gradient.
 
     The gradient of one input channel, which a generator's step needs, takes half of the time as
     ``fold`` and a product. Results differ by rounding errors.
     """
 
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding)
+        self.size = kernel, stride, padding
+
     def forward(self, input: Tensor) -> Tensor:
-        if self.in_channels > 1 or not input.requires_grad or not _is_trained_on_cpu(self, input):
+        if self.in_channels > 1 or not input.requires_grad or not _trains_on_cpu(self, input):
             return super().forward(input)
-        padding = _list_padding(self)
-        patches = functional.unfold(input, self.kernel_size, padding=padding, stride=self.stride)
-        rows, columns = (
-            (n + 2 * padding[i] - self.kernel_size[i]) // self.stride[i] + 1
-            for i, n in enumerate(input.shape[2:])
-        )
+        kernel, stride, padding = self.size
+        height, width = ((n + 2 * padding - kernel) // stride + 1 for n in input.shape[2:])
+        patches = functional.unfold(input, kernel, padding=padding, stride=stride)
         # channels last
         maps = functional.linear(patches.transpose(1, 2), self.weight.flatten(1), self.bias)
-        return maps.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        return maps.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
-def _list_padding(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, ...]:
-    """Return the padding of a layer, which was given as numbers."""
-    return tuple(int(n) for n in layer.padding)
-
-
-def _is_trained_on_cpu(layer: nn.Module, input: Tensor) -> bool:
-    """Return whether a layer may compute as a product: in eval mode graphs of it are exported."""
-    return layer.training and input.device.type == "cpu" and input.dtype != torch.bfloat16
+def _trains_on_cpu(layer: nn.Module, input: Tensor) -> bool:
+    """Return whether a layer trains in full precision on a CPU; graphs are made in eval mode."""
+    return layer.training and input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def reflect_pad(x: Tensor, n: int) -> Tensor:

@@ -110,7 +110,7 @@ class StyleGANGenerator(Network):
         channels: int = self.recipe["arguments"]["shape"][0]
 
         def convert(value: Tensor) -> Tensor:
-            if value.shape[0] == channels:
+            if {value.shape[0], channels} != {1, 3}:
                 return value
             if channels == 1:
                 return torch.tensordot(value.new_tensor([LUMA]), value, dims=1)
@@ -193,7 +193,7 @@ class StyleGANDiscriminator(Network):
 
         def convert(value: Tensor) -> Tensor:
             # the layer divides by the root of its channels
-            if value.shape[1] == channels:
+            if {value.shape[1], channels} != {1, 3}:
                 return value
             if channels == 1:
                 return value.sum(dim=1, keepdim=True) / math.sqrt(value.shape[1])

@@ -269,7 +269,9 @@ def _make_trainer(root: Path, seed: int, clock: MeasurementClock) -> Callable[[l
             "log.progress_bar=false",
         ]
         started = time.monotonic()
-        run = RunFolder.of(loading.load(arguments[0], [*arguments[1:], *overrides])).path
+        loaded = loading.load(arguments[0], [*arguments[1:], *overrides])
+        loaded.check_comparable()
+        run = RunFolder.of(loaded).path
         # Several studies share a training, so they may want it at the same time.
         with FileLock(root / "studies" / f".{run.parent.name}-{run.name}.lock"):
             folder = train_once([*arguments, *overrides])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import Config, with_values
@@ -15,7 +18,7 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import detect
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
-from gan_lab.training import profiling
+from gan_lab.training import profiling, warm_start
 from gan_lab.utils.errors import UserError
 
 TRAINING_S = 3600.0
@@ -37,7 +40,7 @@ def resolve(
     """Return a config with the budget of ``budget=auto``: that of the run, or a measured one.
 
     Args:
-        loaded: The experiment, whose ``measured_keys`` are to be chosen.
+        loaded: The experiment, with ``automatic_keys``.
         run: Its run folder. A run that has begun keeps its budget.
         launched: How the processes were started.
         dataset: A data set from Python, which replaces the configured one.
@@ -46,23 +49,54 @@ def resolve(
     Raises:
         UserError: There are several processes, or the config does not suit the data.
     """
-    if run.has_config and not loaded.config.run.overwrite:
-        recorded = Run(run.path).config.run
-        kept = {key: getattr(recorded, key.removeprefix("run.")) for key in loaded.measured_keys}
-        return with_values(loaded.config, kept)
-    if launched.world_size > 1:
-        raise UserError(
-            f"budget=auto measures one process, and there are {launched.world_size}. Set "
-            "run.images, such as run.images=200_000"
-        )
+    recorded = find_recorded(loaded, run)
+    if recorded:
+        return recorded
+    check_processes(loaded, run, launched.world_size)
+    if "run.images" not in loaded.automatic_keys:
+        return with_values(loaded.config, _divide(loaded.config.run.images, MAX_EVALUATIONS))
+    # a missing checkpoint is reported before the measurement
+    warm_start.find_start(loaded.config)
     logger.info("budget=auto: measuring the time of an iteration and of an evaluation")
+    config = _measure(loaded, dataset, test)
+    # the networks of the measurement refer to each other
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    logger.info(explain(config, loaded.automatic_keys))
+    return config
+
+
+def find_recorded(loaded: LoadedConfig, run: RunFolder) -> Config | None:
+    """Return the config with the budget of a run that has begun, None for a new run."""
+    if not run.has_config or loaded.config.run.overwrite:
+        return None
+    recorded = Run(run.path).config.run
+    kept = {key: getattr(recorded, key.removeprefix("run.")) for key in loaded.automatic_keys}
+    return with_values(loaded.config, kept)
+
+
+def check_processes(loaded: LoadedConfig, run: RunFolder, world_size: int) -> None:
+    """Check that one process measures: several would choose different budgets.
+
+    Raises:
+        UserError: There are several, and the run has not begun.
+    """
+    is_measured = "run.images" in loaded.automatic_keys and find_recorded(loaded, run) is None
+    if is_measured and world_size > 1:
+        raise UserError(
+            f"budget=auto measures one process, and there are {world_size}. Set run.images, such "
+            "as run.images=200_000"
+        )
+
+
+def _measure(loaded: LoadedConfig, dataset: Any, test: Any) -> Config:
     with tempfile.TemporaryDirectory() as folder:
         built, iteration_s, evaluation_s = profiling.measure(
             loaded, Path(folder), profiling.Stopwatch(), dataset, test
         )
-    config = choose(loaded, built.data, iteration_s, evaluation_s)
-    logger.info(explain(config, loaded.measured_keys))
-    return config
+    return choose(loaded, built.data, iteration_s, evaluation_s)
 
 
 def choose(
@@ -71,24 +105,29 @@ def choose(
     """Return a config with a budget for a machine and a data set.
 
     Args:
-        loaded: The experiment, whose ``measured_keys`` are chosen.
+        loaded: The experiment, with ``automatic_keys``.
         data: Its data.
         iteration_s: Seconds per iteration.
         evaluation_s: Seconds per evaluation.
     """
-    config = loaded.config
+    config, keys = loaded.config, loaded.automatic_keys
+    if "run.images" not in keys:
+        return with_values(config, _divide(config.run.images, MAX_EVALUATIONS))
     count = int(MAX_EVALUATION_SHARE * TRAINING_S / max(evaluation_s, 1e-3))
     count = min(max(count, 1), MAX_EVALUATIONS)
-    images = config.run.images
-    if "run.images" in loaded.measured_keys:
-        in_time = (TRAINING_S - count * evaluation_s) / iteration_s * config.data.batch_size
-        images = min(images, int(in_time))
-        # points are never repeated
-        if data.spec.content != "points":
-            images = min(images, MAX_VIEWS * len(data.train))
-        images = max(_round_down(images), config.data.batch_size)
-    values = {"run.images": images, "run.evaluate_every_images": -(-images // count)}
-    return with_values(config, {key: values[key] for key in loaded.measured_keys})
+    in_time = (TRAINING_S - count * evaluation_s) / iteration_s * config.data.batch_size
+    images = min(config.run.images, int(in_time))
+    # points are never repeated
+    if data.spec.content != "points":
+        images = min(images, MAX_VIEWS * len(data.train))
+    images = max(_round_down(images), config.data.batch_size)
+    values = {"run.images": images} | _divide(images, count)
+    return with_values(config, {key: values[key] for key in keys})
+
+
+def _divide(images: int, count: int) -> dict[str, int]:
+    """Return the interval of ``count`` evaluations in a training."""
+    return {"run.evaluate_every_images": -(-images // count)}
 
 
 def explain(config: Config, keys: Collection[str]) -> str:

@@ -74,12 +74,12 @@ def train(
     launched = detect.detect_launcher(loaded.config.run)
     set_rank(launched.rank)
     config = adapt_to_start(loaded.config, run, launched)
-    if loaded.measured_keys:
-        adapted = replace(loaded, config=config)
-        config = auto_budget.resolve(adapted, run, launched, dataset, test)
     if config.run.overwrite and run.is_run:
         # before the data are read; prepare() checks again under the lock
         check_deletable(run.path)
+    if loaded.automatic_keys:
+        adapted = replace(loaded, config=config)
+        config = auto_budget.resolve(adapted, run, launched, dataset, test)
     finished = None if config.run.overwrite else run.finished(config)
     if finished:
         # The run was killed between its evaluation and its report.

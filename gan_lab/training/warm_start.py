@@ -30,7 +30,7 @@ class LoadedWeights:
         tensors: Number of tensors loaded, without those of the EMA networks.
         initialized: Tensors that do not match and keep their new initialization, with both shapes.
         partial: Tensors loaded only for the classes that both runs have.
-        converted: Tensors converted between color and gray images.
+        recolored: Tensors converted between color and gray images.
         ema_networks: Networks whose raw and EMA weights were both loaded.
     """
 
@@ -39,7 +39,7 @@ class LoadedWeights:
     tensors: int
     initialized: list[str]
     partial: list[str]
-    converted: list[str]
+    recolored: list[str]
     ema_networks: list[str]
 
     def __str__(self) -> str:
@@ -52,8 +52,8 @@ class LoadedWeights:
             line += f", and the EMA weights of {', '.join(self.ema_networks)}"
         if self.partial:
             line += f"; only the common classes: {', '.join(self.partial)}"
-        if self.converted:
-            line += f"; converted between color and gray: {', '.join(self.converted)}"
+        if self.recolored:
+            line += f"; converted between color and gray: {', '.join(self.recolored)}"
         if self.initialized:
             line += f"; newly initialized: {', '.join(self.initialized)}"
         return line
@@ -106,14 +106,13 @@ def load_matching_weights(family: Family, ema: EMA, path: Path) -> LoadedWeights
         else:
             source |= {f"{network}.{name}": value for name, value in state.items()}
     ema_weights = dict(checkpoint["ema"])
-    converted = []
+    shapes = {name: value.shape for name, value in source.items()}
     for network, module in family.named_children():
         if isinstance(module, Network):
             prefix = f"{network}."
             own = {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)}
-            for name, value in module.convert_colors(own).items():
-                converted += [prefix + name] if value.shape != own[name].shape else []
-                source[prefix + name] = value
+            converted = module.convert_colors(own)
+            source |= {prefix + name: value for name, value in converted.items()}
             if network in ema_weights:
                 ema_weights[network] = module.convert_colors(ema_weights[network])
     recipes = checkpoint["recipes"].values()
@@ -162,8 +161,13 @@ def load_matching_weights(family: Family, ema: EMA, path: Path) -> LoadedWeights
         if overlap and source[name].shape != target[name].shape
     ]
     initialized += [f"{name} (not in the checkpoint)" for name in missing]
+    recolored = [
+        name
+        for name, overlap in overlaps.items()
+        if overlap is not None and source[name].shape != shapes[name]
+    ]
     iteration = int(checkpoint["iteration"])
-    return LoadedWeights(path, iteration, matching, initialized, partial, converted, ema_networks)
+    return LoadedWeights(path, iteration, matching, initialized, partial, recolored, ema_networks)
 
 
 def _find_overlap(

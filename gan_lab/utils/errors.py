@@ -47,10 +47,10 @@ def import_extra(module: str, extra: str, asked: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
-        command = " (or make extras)" if extra in MAKE_EXTRAS else ""
+        command = "make extras, or " if extra in MAKE_EXTRAS else ""
         raise UserError(
             f"{asked}: the package {module} is not installed: "
-            f"pip install '.[{extra}]'{command} in a clone of the lab"
+            f"{command}pip install '.[{extra}]' in a clone of the lab"
         ) from None
 
 

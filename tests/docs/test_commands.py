@@ -34,7 +34,7 @@ TEST_NAMES = "\n".join(
 
 
 def list_commands(document: Path) -> Iterator[tuple[list[str], bool]]:
-    """List the words of each command of a document, and whether it is in a block.
+    """List each command of a document, and whether it is in a block.
 
     Commands with a placeholder are left out.
     """

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 import gan_lab
+from gan_lab import benchmark
 from gan_lab.cli import console
 from gan_lab.config import loading
 from gan_lab.config.schema import Config
 from gan_lab.distributed import detect
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.run_folder import RunFolder
+from gan_lab.sweeps import check, sweep_file
 from gan_lab.training import auto_budget, profiling
 from gan_lab.utils.errors import UserError
 
@@ -44,7 +46,7 @@ def test_values_of_the_user_are_kept() -> None:
     assert (chosen.run.images, chosen.run.evaluate_every_images) == (7_000, 1_400)
     chosen = choose(30, 0.001, 0.0, "run.evaluate_every_images=9_000")
     assert (chosen.run.images, chosen.run.evaluate_every_images) == (60_000, 9_000)
-    assert not loading.load("gan", ["budget=smoke"]).measured_keys
+    assert not loading.load("gan", ["budget=smoke"]).automatic_keys
 
 
 def read_weights(run: gan_lab.Run) -> dict[str, torch.Tensor]:
@@ -88,11 +90,50 @@ def test_dry_run_names_the_budget(
     assert 0 < int(line.split("run.images=")[1].split()[0]) < 10_000_000
 
 
-def test_several_processes_and_comparisons_are_refused(tmp_path: Path) -> None:
-    """Ranks would measure different times, and trials would have different budgets."""
-    loaded = loading.load("gan", ["budget=auto", f"run.root={tmp_path}"])
-    launched = detect.Launch(num_nodes=2)
+def test_several_processes_are_refused_unless_the_budget_is_known(tmp_path: Path) -> None:
+    """Ranks would measure different times."""
+    two = detect.Launch(num_nodes=2)
+    words = ["budget=auto", f"run.root={tmp_path}"]
+    loaded = loading.load("gan", words)
     with pytest.raises(UserError, match=r"budget=auto measures one process, and there are 2\. Set"):
-        auto_budget.resolve(loaded, RunFolder.of(loaded), launched)
-    with pytest.raises(UserError, match=r"budget=auto gives each training a budget of its own"):
-        loaded.check_comparable()
+        auto_budget.resolve(loaded, RunFolder.of(loaded), two)
+    loaded = loading.load("gan", [*words, "run.images=1_000"])
+    chosen = auto_budget.resolve(loaded, RunFolder.of(loaded), two)
+    assert (chosen.run.images, chosen.run.evaluate_every_images) == (1_000, 200)
+
+
+def test_comparisons_are_refused_unless_the_budget_is_known(tmp_path: Path) -> None:
+    """Trials and rows of a table would have different budgets."""
+    refused = pytest.raises(UserError, match=r"budget=auto gives each training a budget of its own")
+    words = ["budget=auto", f"run.root={tmp_path}"]
+    sweep = sweep_file.load("cgan_lr")
+    with refused:
+        check.check_values(sweep, words)
+    check.check_values(sweep, [*words, "run.images=1_000"])
+    with refused:
+        benchmark.train(benchmark.Table(["gan"]), words)
+
+
+def test_overwritten_run_is_measured_again_and_a_missing_start_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def measure(*_: Any) -> tuple[Any, float, float]:
+        measured.append(1)
+        data = SimpleNamespace(train=range(30), spec=SimpleNamespace(content="digits"))
+        return SimpleNamespace(data=data), 0.001, 0.0
+
+    monkeypatch.setattr(profiling, "measure", measure)
+    words = ["budget=auto", f"run.root={tmp_path}"]
+    loaded = loading.load("gan", words)
+    folder = RunFolder.of(loaded)
+    folder.prepare(loading.load("gan", ["run.images=77"]).config, ["train", "gan"])
+    assert auto_budget.resolve(loaded, folder, detect.SINGLE_PROCESS).run.images == 77
+    again = loading.load("gan", [*words, "run.overwrite=true"])
+    assert auto_budget.resolve(again, folder, detect.SINGLE_PROCESS).run.images == 60_000
+    assert measured == [1]
+    missing = loading.load("gan", [*words, "run.start_from=nowhere", "run.id=other"])
+    with pytest.raises(UserError, match="There is no checkpoint"):
+        auto_budget.resolve(missing, RunFolder.of(missing), detect.SINGLE_PROCESS)
+    assert measured == [1]

@@ -462,7 +462,9 @@ SAMPLES: dict[str, dict[str, str]] = {
     "translate": {"RUN": RUN, "IN": "my photos", "OUT": "my out", "DIRECTION": "BtoA",
                   "MASK": "my mask.png", "ARGS": ""},
     "export": {"RUN": RUN, "OUT": "my model", "FORMAT": "onnx", "ARGS": "--weights last"},
-    "import": {"SNAPSHOT": "my faces.pkl", "OUT": "my model", "ARGS": "--format onnx"},
+    "import": {
+        "SNAPSHOT": "my faces.pkl", "OUT": "my model", "FORMAT": "onnx", "ARGS": "--overwrite",
+    },
     "publish": {"RUN": RUN, "TO": "hf:me/my-gan", "FORMAT": "onnx", "ARGS": "--weights last"},
     "probe": {"RUN": RUN, "ARGS": "--labels 50"},
     "report": {"RUN": f"{RUN} runs/gan/seed0", "OUT": "my page.html", "ARGS": "runs/gan/seed1"},
@@ -738,6 +740,10 @@ def test_makefile_environment_is_made_once(uv: str, installer: str, checkout: Ch
     assert "--format onnx" in onnx
     assert safetensors[:2] == ["gan-lab", "export"]
     assert checkout.make("extras", {"UV": uv}) == []
+    # an environment that is made again has the same packages
+    (checkout.folder / ".venv" / ".ready").unlink()
+    again = [" ".join(call) for call in checkout.make("setup", {"UV": uv})]
+    assert again == [*made, extras]
     # targets for development add their tools, once
     tools, pytest_call = [" ".join(call) for call in checkout.make("test", {"UV": uv})]
     assert tools.startswith(installer)

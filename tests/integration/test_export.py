@@ -214,7 +214,8 @@ def test_export_without_its_package_fails_first(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
-        ValueError, match=rf"^format=onnx: the package {package} is not installed: pip install"
+        ValueError,
+        match=rf"^format=onnx: the package {package} is not installed: make extras, or pip install",
     ):
         export(tmp_path / "no run", tmp_path / "out", "onnx")
 

@@ -281,6 +281,6 @@ def test_a_tensorboard_that_is_not_installed_is_one_line(
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(
         ValueError,
-        match=r"^log.tensorboard=true: the package tensorboard is not installed: pip install",
+        match=r"^log.tensorboard=true: the package tensorboard is not installed: make extras",
     ):
         TensorBoardLogger(tmp_path)

@@ -228,10 +228,20 @@ def test_stylegan_of_color_images_starts_one_of_gray_images(
         Image.fromarray(pixels).save(pictures / f"{i}.png")
     words = ["data.name=folder", f"data.root={pictures}", "data.source=auto", "data.size=28"]
     there = run_folder("stylegan2", tmp_path / "color", data_root, *words)
+    best = there / "checkpoints" / "best.ckpt"
+    # a smaller one lacks the highest resolution
+    smaller = [*words, "data.channels=1", "run.start_from=x", "data.size=14"]
+    smaller += ["model.width=8"]
+    built = build("stylegan2", tmp_path / "small", data_root, *smaller)
+    taken = warm_start.load_matching_weights(built.family, built.ema, best)
+    now = built.family.state_dict()
+    assert taken.recolored
+    assert now.keys() >= set(taken.recolored)
+    assert not set(taken.recolored) & {words.split(" (")[0] for words in taken.initialized}
+
     words += ["data.channels=1", "run.start_from=x"]
     built = build("stylegan2", tmp_path / "gray", data_root, *words)
     assert built.data.spec.channels == 1
-    best = there / "checkpoints" / "best.ckpt"
     taken = warm_start.load_matching_weights(built.family, built.ema, best)
     assert taken.initialized == taken.partial == []
     name = "synthesis.b28.torgb.weight"

@@ -389,7 +389,7 @@ def test_without_the_package_its_extra_is_named(
     monkeypatch.setattr(importlib, "import_module", import_without)
     with pytest.raises(
         UserError,
-        match=r"package datasets is not installed: pip install '.\[datasets\]'",
+        match=r"package datasets is not installed: make extras, or pip install '.\[datasets\]'",
     ):
         load(tmp_path)
     image_folder(tmp_path / "images", [{"label": text} for text in TEXTS])

@@ -397,7 +397,7 @@ def test_a_film_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "av", None)
     refused = CliRunner().invoke(app, ["sample", str(path), "--video", str(tmp_path / "walk.mp4")])
     assert (
-        "walk.mp4 (a .gif needs no package): the package av is not installed: pip install"
+        "walk.mp4 (a .gif needs no package): the package av is not installed: make extras"
         in str(refused.exception)
     )
     assert not list(tmp_path.glob("*walk*"))
