@@ -305,8 +305,7 @@ def render_index(folder: Path) -> str:
         _format_table(INDEX_COLUMNS, rows),
         "Verdicts and minutes are those of the full edition. It took "
         f"{total_seconds / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
-        "EPYC for the first 32 and an Intel Xeon for the others; `make study STUDY=all WORKERS=2` "
-        "shares it between two processes.",
+        "EPYC or an Intel Xeon; `make study STUDY=all WORKERS=2` shares it between two processes.",
         *earlier,
         "## Tests",
         TEST_RULES,

@@ -79,6 +79,17 @@ TABLE_CELLS += [
     )
 ]
 TABLE_CELLS += [
+    (
+        "docs/methods/gan.md",
+        "(../studies/one_sided_labels.md)",
+        1 + i,
+        "one_sided_labels",
+        arm,
+        "fd_digits",
+    )
+    for i, arm in enumerate(("without", "with"))
+]
+TABLE_CELLS += [
     ("docs/methods/pix2pix.md", f"| {label} |", 1, "paired", arm, "gain_inside")
     for label, arm in (("20", "pairs_20"), ("100", "pairs_100"), ("a thousand", "pairs_1000"))
 ]
