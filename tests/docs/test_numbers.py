@@ -28,7 +28,6 @@ DIGIT_SCORES = (
 )
 TRICKS = (
     "batch_norm",
-    "label_smoothing",
     "d_weight_decay",
     "d_dropout",
     "d_noise",
