@@ -60,25 +60,23 @@ def test_a_run_with_a_chosen_budget_is_the_run_with_that_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Measuring changes no random number; the same command finds the same run and measures once."""
-    monkeypatch.setattr(auto_budget, "TRAINING_S", 2.0)
-    monkeypatch.setattr(auto_budget, "MAX_VIEWS", 1)
-    images = torch.rand(260, 1, 8, 8).numpy() * 2 - 1
-    short = {"data.batch_size": 16, "model.width": 8, "log.wandb": "off", "metrics.num_fakes": 20}
-    short |= {"run.root": str(tmp_path), "log.progress_bar": False, "data.size": 8}
+    monkeypatch.setattr(auto_budget, "TRAINING_S", 0.3)
+    short = {"data.batch_size": 16, "model.width": 8, "log.wandb": "off", "metrics.num_fakes": 100}
+    short |= {"run.root": str(tmp_path), "log.progress_bar": False}
     caplog.set_level(logging.INFO, "gan_lab")
-    chosen = gan_lab.train("gan", images, short | {"budget": "auto"})
+    chosen = gan_lab.train("ring", overrides=short | {"budget": "auto"})
     run = chosen.config.run
-    assert 0 < run.images <= 260
+    assert 0 < run.images < 10_000_000
     line = f"run.images={run.images} run.evaluate_every_images={run.evaluate_every_images}"
     assert f"budget=auto chose {line}" in caplog.text
     explicit = {"run.images": run.images, "run.evaluate_every_images": run.evaluate_every_images}
-    fixed = gan_lab.train("gan", images, short | explicit | {"run.id": "fixed"})
+    fixed = gan_lab.train("ring", overrides=short | explicit | {"run.id": "fixed"})
     weights = read_weights(fixed)
     assert all(torch.equal(value, weights[key]) for key, value in read_weights(chosen).items())
     monkeypatch.setattr(profiling, "measure", None)
-    assert gan_lab.train("gan", images, short | {"budget": "auto"}).path == chosen.path
+    assert gan_lab.train("ring", overrides=short | {"budget": "auto"}).path == chosen.path
     longer = short | {"budget": "auto", "run.images": run.images + 32}
-    assert gan_lab.train("gan", images, longer).images == fixed.images + 32
+    assert gan_lab.train("ring", overrides=longer).images == fixed.images + 32
 
 
 def test_dry_run_names_the_budget(
@@ -88,6 +86,17 @@ def test_dry_run_names_the_budget(
     console.print_dry_run(loading.load("gan", [*words, f"run.root={tmp_path}"]))
     (line,) = [row for row in capsys.readouterr().out.splitlines() if "budget=auto chose" in row]
     assert 0 < int(line.split("run.images=")[1].split()[0]) < 10_000_000
+
+
+def test_images_from_python_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of views is that of these images, of which 26 are held out."""
+    monkeypatch.setattr(auto_budget, "MAX_VIEWS", 1)
+    images = torch.rand(260, 1, 8, 8).numpy() * 2 - 1
+    words = ["budget=auto", f"run.root={tmp_path}", "data.name=python", "data.size=8"]
+    words += ["model.width=8", "data.batch_size=16", "metrics.num_fakes=20"]
+    loaded = loading.load("gan", words)
+    folder = RunFolder.of(loaded)
+    assert auto_budget.resolve(loaded, folder, detect.SINGLE_PROCESS, images).run.images == 230
 
 
 def test_several_processes_are_refused_unless_the_budget_is_known(tmp_path: Path) -> None:
