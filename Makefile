@@ -7,6 +7,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 READY_EXTRAS := $(VENV)/.ready-extras
 READY_DEV := $(VENV)/.ready-dev
+READY_EXPORT = $(if $(filter onnx,$(FORMAT)),$(READY_EXTRAS),$(READY))
 # uv installs the same lock file in a quarter of the CPU time; UV= selects pip.
 UV ?= $(shell command -v uv)
 INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python,$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check)
@@ -84,13 +85,13 @@ interpolate: $(READY)  ## RUN=runs/vaegan/seed0 [N=8]: latent interpolations bet
 translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA] [MASK=mask.png]: translate images of any size; fill holes
 	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(if $(MASK),--mask "$(MASK)") $(ARGS)
 
-export: $(if $(filter onnx,$(FORMAT)),$(READY_EXTRAS),$(READY))  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
+export: $(READY_EXPORT)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
 	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
-import: $(if $(filter onnx,$(FORMAT)),$(READY_EXTRAS),$(READY))  ## SNAPSHOT=ffhq.pkl OUT=model [FORMAT=onnx]: export a StyleGAN2-ADA snapshot without running its code
+import: $(READY_EXPORT)  ## SNAPSHOT=ffhq.pkl OUT=model [FORMAT=onnx]: export a StyleGAN2-ADA snapshot without running its code
 	@exec $(LAB) import "$(SNAPSHOT)" $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
-publish: $(if $(filter onnx,$(FORMAT)),$(READY_EXTRAS),$(READY))  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: publish export, web page and model card
+publish: $(READY_EXPORT)  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: publish export, web page and model card
 	@exec $(LAB) publish $(RUN) --to "$(TO)" $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminator's features

@@ -277,15 +277,14 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     console.print(values)
 
     world = detect.count_local_processes(config.run.devices or "1") * max(1, config.run.num_nodes)
-    if loaded.automatic_keys:
-        auto_budget.check_processes(loaded, run, world)
+    recorded = auto_budget.find_recorded(loaded, run) if loaded.automatic_keys else None
+    if recorded is None:
+        auto_budget.check_processes(loaded, world)
     watch = profiling.Stopwatch()
     with tempfile.TemporaryDirectory() as folder, device.limit_memory():
         built, iteration, evaluating = profiling.measure(loaded, Path(folder), watch)
     if loaded.automatic_keys:
-        config = auto_budget.find_recorded(loaded, run) or auto_budget.choose(
-            loaded, built.data, iteration, evaluating
-        )
+        config = recorded or auto_budget.choose(loaded, built.data, iteration, evaluating)
     iterations = config.iterations
     networks = Table("network", "parameters", "output", title="networks", title_justify="left")
     for name, network in built.family.named_children():

@@ -52,7 +52,7 @@ def resolve(
     recorded = find_recorded(loaded, run)
     if recorded:
         return recorded
-    check_processes(loaded, run, launched.world_size)
+    check_processes(loaded, launched.world_size)
     if "run.images" not in loaded.automatic_keys:
         return with_values(loaded.config, _divide(loaded.config.run.images, MAX_EVALUATIONS))
     # a missing checkpoint is reported before the measurement
@@ -72,19 +72,21 @@ def find_recorded(loaded: LoadedConfig, run: RunFolder) -> Config | None:
     """Return the config with the budget of a run that has begun, None for a new run."""
     if not run.has_config or loaded.config.run.overwrite:
         return None
-    recorded = Run(run.path).config.run
-    kept = {key: getattr(recorded, key.removeprefix("run.")) for key in loaded.automatic_keys}
-    return with_values(loaded.config, kept)
+    return with_values(loaded.config, _read_budget(Run(run.path).config, loaded.automatic_keys))
 
 
-def check_processes(loaded: LoadedConfig, run: RunFolder, world_size: int) -> None:
-    """Check that one process measures: several would choose different budgets.
+def _read_budget(config: Config, keys: Collection[str]) -> dict[str, int]:
+    """Return the values of the keys, which are under ``run``."""
+    return {key: getattr(config.run, key.removeprefix("run.")) for key in keys}
+
+
+def check_processes(loaded: LoadedConfig, world_size: int) -> None:
+    """Check that one process measures a new run: several would choose different budgets.
 
     Raises:
-        UserError: There are several, and the run has not begun.
+        UserError: There are several.
     """
-    is_measured = "run.images" in loaded.automatic_keys and find_recorded(loaded, run) is None
-    if is_measured and world_size > 1:
+    if "run.images" in loaded.automatic_keys and world_size > 1:
         raise UserError(
             f"budget=auto measures one process, and there are {world_size}. Set run.images, such "
             "as run.images=200_000"
@@ -132,10 +134,7 @@ def _divide(images: int, count: int) -> dict[str, int]:
 
 def explain(config: Config, keys: Collection[str]) -> str:
     """Return the line that names the chosen values, as overrides that choose them again."""
-    run = config.run
-    values = {"run.images": run.images, "run.evaluate_every_images": run.evaluate_every_images}
-    chosen = format_overrides({key: value for key, value in values.items() if key in keys})
-    return f"budget=auto chose {' '.join(chosen)}"
+    return f"budget=auto chose {' '.join(format_overrides(_read_budget(config, keys)))}"
 
 
 def _round_down(count: int) -> int:
