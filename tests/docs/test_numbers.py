@@ -12,6 +12,8 @@ from statistics import mean, stdev
 
 import pytest
 
+from benchmarks import quality
+
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "docs" / "studies" / "results"
 SCRIPT = runpy.run_path(str(REPOSITORY / "scripts" / "record_numbers.py"))
@@ -287,6 +289,14 @@ def test_cpu_seconds_of_commands_equal_benchmark() -> None:
     cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
     medians = [f"{statistics.median(seconds):.1f}" for seconds in recorded.values()]
     assert [cell[1] for cell in cells[2:]] == medians
+
+
+def test_quality_by_computing_time_equals_benchmark() -> None:
+    """The table has the committed scores of every experiment and tutorial loop."""
+    path = REPOSITORY / "benchmarks" / "quality.json"
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    assert list(recorded) == [*quality.EXPERIMENTS, *map("script: {}".format, quality.SCRIPTS)]
+    assert quality.draw(recorded) in read_page("docs/speed.md")
 
 
 def test_readme_table_equals_table_of_methods() -> None:
