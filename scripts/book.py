@@ -1,5 +1,7 @@
 """Write docs/studies from the results of the studies: the pages and the index (``make book``).
 
+The levels of the looks of group-sequential studies are recorded first.
+
 After a change of a measure that does not change what it measures, such as a new name, review the
 difference and run ``python scripts/book.py --unchanged STUDY...``, which records the current code.
 """
@@ -12,7 +14,8 @@ import sys
 from pathlib import Path
 
 from gan_lab import studies
-from gan_lab.studies import measurement_record, study_page
+from gan_lab.report import sequential
+from gan_lab.studies import measurement_record, study_page, verdict
 from gan_lab.utils.files import read_json, write_text
 
 RESULTS = studies.find_committed_results()
@@ -32,7 +35,19 @@ def main() -> None:
     if sys.argv[1:2] == ["--unchanged"]:
         for name in sys.argv[2:]:
             record_code(name)
+    record_levels()
     write_pages(RESULTS, BOOK)
+
+
+def record_levels() -> None:
+    """Record the significance levels of the looks of all studies."""
+    schedules = {
+        schedule
+        for study in studies.load_all()
+        for pair in verdict.list_schedules(study.predictions, study.full)
+        for schedule in pair
+    }
+    sequential.record_look_levels(schedules)
 
 
 def record_code(name: str) -> None:
@@ -48,7 +63,7 @@ def record_code(name: str) -> None:
 def write_pages(results: Path, out: Path) -> None:
     """Write the index and a page per study, of the full edition if a folder has its results."""
     write_text(out / "README.md", study_page.render_index(results))
-    for study in map(studies.load, studies.names()):
+    for study in studies.load_all():
         if recorded := study_page.read_results(results, study):
             study_page.write_page(study, [*recorded.values()][-1], out)
 

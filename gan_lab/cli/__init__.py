@@ -243,7 +243,7 @@ def study(
     if name:
         _run_studies(name, budget, root, workers, measure_only)
     rows = []
-    for each in map(studies.load, studies.names()):
+    for each in studies.load_all():
         published = study_page.read_verdicts(studies.find_committed_results(), each)
         local = study_page.read_verdicts(root / "studies", each)
         rows.append((each.name, each.claim, published, local))

@@ -8,9 +8,11 @@ first look are quantiles of simulated studies instead of normal integrals.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,11 @@ SIMULATED_STUDIES = 100_000
 SD_RATIOS = (1.0, 4.0)
 # A quantile with fewer studies below it is too noisy.
 MIN_RANK = 20
+# The simulated levels of the schedules of the shipped studies, since a simulation takes a second.
+RECORD = Path(__file__).with_name("look_levels.json")
+
+# Numbers of seeds at the looks, two-sided level, spending function and number of samples.
+Schedule = tuple[tuple[int, ...], float, str, int]
 
 
 def compute_spent_level(share: float, level: float, spending: str) -> float:
@@ -37,6 +44,34 @@ def compute_spent_level(share: float, level: float, spending: str) -> float:
         quantile = -scipy.special.ndtri(level / 4)
         return float(4 * scipy.special.ndtr(-quantile / math.sqrt(share)))
     return level * math.log(1 + (math.e - 1) * share)
+
+
+def find_look_levels(schedule: Schedule) -> tuple[float, ...]:
+    """Return the recorded levels of a schedule, or else compute them."""
+    recorded = _read_record().get(_format(schedule))
+    return compute_look_levels(*schedule) if recorded is None else tuple(recorded)
+
+
+def record_look_levels(schedules: Iterable[Schedule]) -> None:
+    """Compute the levels of schedules, and write those with several looks to ``RECORD``."""
+    levels = {
+        _format(schedule): compute_look_levels(*schedule)
+        for schedule in sorted(schedules)
+        if len(schedule[0]) > 1
+    }
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in levels.items()]
+    RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+@cache
+def _read_record() -> dict[str, list[float]]:
+    recorded: dict[str, list[float]] = json.loads(RECORD.read_text(encoding="utf-8"))
+    return recorded
+
+
+def _format(schedule: Schedule) -> str:
+    looks, level, spending, samples = schedule
+    return f"looks {', '.join(map(str, looks))}; level {level!r}; {spending}; samples {samples}"
 
 
 @cache

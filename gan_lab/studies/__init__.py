@@ -177,13 +177,18 @@ def find_committed_results() -> Path:
 
 def names() -> list[str]:
     """List every study by chapter; an invalid file is left out with a warning that names it."""
-    chapters = {}
+    return [study.name for study in load_all()]
+
+
+def load_all() -> list[Study]:
+    """Load every study, by chapter; an invalid file is left out with a warning that names it."""
+    found = []
     for path in groups.list_yaml_files(find_folder()):
         try:
-            chapters[path.stem] = load(path.stem).chapter
+            found.append(load(path.stem))
         except UserError as error:
             warnings.warn(f"Skipping a study: {error}", stacklevel=2)
-    return sorted(chapters, key=lambda name: (chapters[name], name))
+    return sorted(found, key=lambda study: (study.chapter, study.name))
 
 
 def load(name: str) -> Study:

@@ -118,10 +118,8 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
     found = {}
     for budget in BUDGETS:
         path = folder / study.name / f"{budget}.json"
-        if not path.is_file():
-            continue
-        recorded = read_json(path)
-        if recorded["fingerprint"] != study.compute_fingerprint(budget):
+        recorded = _read_current(path, study, budget)
+        if recorded is None:
             continue
         cost = path.with_suffix(".cost.json")
         seconds = read_json(cost)["seconds"] if cost.is_file() else None
@@ -145,6 +143,14 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
             is_superseded(folder, study),
         )
     return found
+
+
+def _read_current(path: Path, study: Study, budget: str) -> Any:
+    """Read the results of a budget; return None if they are missing or of another design."""
+    if not path.is_file():
+        return None
+    recorded = read_json(path)
+    return recorded if recorded["fingerprint"] == study.compute_fingerprint(budget) else None
 
 
 def _find_samples(folder: Path, budget: str) -> tuple[Path | None, Sequence[str], str]:
@@ -235,7 +241,9 @@ def is_superseded(folder: Path, study: Study) -> bool:
     """Return True if the study with the better design has full results in a folder."""
     if not study.superseded_by:
         return False
-    return "full" in read_verdicts(folder, studies.load(study.superseded_by))
+    successor = studies.load(study.superseded_by)
+    path = folder / successor.name / "full.json"
+    return _read_current(path, successor, "full") is not None
 
 
 def render_index(folder: Path) -> str:
@@ -244,10 +252,9 @@ def render_index(folder: Path) -> str:
     superseded: list[list[str]] = []
     verdicts: list[str] = []
     total_seconds = 0.0
-    for name in studies.names():
-        study = studies.load(name)
+    for study in studies.load_all():
         found = read_results(folder, study)
-        title = f"[{study.title}]({name}.md)" if found else study.title
+        title = f"[{study.title}]({study.name}.md)" if found else study.title
         concluded, label, counts, minutes, says = "", "", "", "", ""
         if "full" in found:
             judged = verdict.judge_predictions(study, "full", found["full"].results)

@@ -14,7 +14,7 @@ from functools import cached_property
 from statistics import mean, stdev
 
 from gan_lab.report.scales import UNTOUCHED, Scale, apply_scale
-from gan_lab.report.sequential import compute_look_levels
+from gan_lab.report.sequential import Schedule, find_look_levels
 from gan_lab.report.statistics import (
     MIN_SEEDS,
     SIGNIFICANCE_LEVEL,
@@ -189,17 +189,26 @@ def _share_levels(
         p = [1.0 if test is None or math.isnan(test.effect.p) else test.effect.p for test in tests]
         return [(level, 0.0) for level in share_level(p)]
     look = design.looks.index(n)
+    # each of the two one-sided tests of equivalence has the complete level
+    return [
+        (find_look_levels(limit)[look], find_look_levels(margin)[look] / 2)
+        for limit, margin in list_schedules(predictions, design)
+    ]
+
+
+def list_schedules(
+    predictions: Sequence[Prediction], design: Budget
+) -> list[tuple[Schedule, Schedule]]:
+    """Return the schedules of looks that test the limit and the margin of each prediction."""
     level = SIGNIFICANCE_LEVEL / len(predictions)
-    levels = []
+    schedules: list[tuple[Schedule, Schedule]] = []
     for prediction in predictions:
         samples = 1 if prediction.other is None else 2
-        # each of the two one-sided tests of equivalence has the complete level
         limit, margin = (
-            compute_look_levels(design.looks, two_sided, design.spending, samples)[look]
-            for two_sided in (level, 2 * level)
+            (design.looks, two_sided, design.spending, samples) for two_sided in (level, 2 * level)
         )
-        levels.append((limit, margin / 2))
-    return levels
+        schedules.append((limit, margin))
+    return schedules
 
 
 def _decide(

@@ -337,9 +337,7 @@ def test_verdict_counts_equal_studies() -> None:
     from gan_lab.studies.verdict import count_verdicts
 
     current = [
-        study
-        for study in map(studies.load, studies.names())
-        if not study_page.is_superseded(RESULTS, study)
+        study for study in studies.load_all() if not study_page.is_superseded(RESULTS, study)
     ]
     found = [study_page.read_verdicts(RESULTS, study) for study in current]
     verdicts = [each["full"] for each in found if "full" in each]

@@ -789,9 +789,15 @@ def test_script_zoo(
 
 
 def test_script_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A complete result is copied, and the pages of the recorded results are written."""
+    """A complete result is copied, and levels and pages of the recorded results are written.
+
+    The committed levels are those that the simulation computes for the shipped studies.
+    """
+    from gan_lab.report import sequential
     from scripts import book
 
+    levels = json.loads(sequential.RECORD.read_text(encoding="utf-8"))
+    monkeypatch.setattr(sequential, "RECORD", tmp_path / "look_levels.json")
     result = Path("d_noise") / "full.json"
     (tmp_path / "runs" / "d_noise").mkdir(parents=True)
     shutil.copy(book.RESULTS / result, tmp_path / "runs" / result)
@@ -804,6 +810,10 @@ def test_script_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {path.name for path in (tmp_path / "book").glob("*.md")} == {"README.md", "d_noise.md"}
     written = (tmp_path / "book" / "d_noise.md").read_text(encoding="utf-8")
     assert written.splitlines()[:3] == committed.splitlines()[:3]
+    computed = json.loads((tmp_path / "look_levels.json").read_text(encoding="utf-8"))
+    assert list(computed) == list(levels)
+    for schedule, values in computed.items():
+        assert values == pytest.approx(levels[schedule], rel=1e-6), schedule
 
 
 def test_script_check_prose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
