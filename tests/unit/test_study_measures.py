@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 from copy import deepcopy
 from pathlib import Path
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy
 from torch.optim import Adam
 
+from gan_lab import data as datasets
 from gan_lab import networks
 from gan_lab.config import loading
 from gan_lab.images import Batch
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.seeding import Stream
-from gan_lab.studies.measures import Arm, colour, cycle, scores
+from gan_lab.studies.measures import Arm, colour, cycle, random_hues, sample_size, scores
 from gan_lab.training import builder
 
 
@@ -34,6 +36,38 @@ def test_colorfulness_of_gray_and_of_two_colors() -> None:
     # Red and cyan: a mean of 0, and the same distances from it.
     both = torch.cat([red, -red], dim=3)
     assert float(colour.compute_colorfulness(both)) == pytest.approx(distance, rel=1e-5)
+
+
+def test_colors_of_hues_equal_colorsys_and_have_a_gray_median() -> None:
+    hues = torch.arange(3600) / 3600
+    colors = random_hues.compute_colors(hues)
+    expected = torch.tensor([colorsys.hsv_to_rgb(float(hue), 1, 1) for hue in hues])
+    torch.testing.assert_close(colors, expected, rtol=0, atol=1e-5)
+    # the color with the least expected L1 error
+    assert colors.quantile(0.5, dim=0).tolist() == pytest.approx([0.5] * 3, abs=1e-3)
+    pairs = random_hues.make_pairs(torch.full((3600, 1, 2, 2), 0.5), hues)
+    assert float(pairs[..., :2].std()) == 0
+    assert torch.equal(pairs[..., :2].amax((1, 2, 3)), pairs[..., 2:].amax((1, 2, 3)))
+    brightest = 2 * 0.75 * expected - 1
+    torch.testing.assert_close(pairs[:, :, 0, 2], brightest, rtol=0, atol=1e-5)
+
+
+def test_pairs_of_random_hues_are_read_as_they_were_made(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.zip"
+    random_hues.write_pairs(path)
+    words = [f"data.root={path}", "data.source=full", "data.size=32"]
+    data = datasets.load(loading.load("pix2pix", words).config.data, 0)
+    digits = sample_size.load_digits()
+    held_out = {each.numpy().tobytes() for each in sample_size.read_images(digits, digits.test)}
+    batch = data.in_range(data.test.__getitems__(range(len(data.test))))
+    assert batch.sources is not None
+    assert len(batch.sources) > 300
+    inner = batch.sources[:, :1, 2:-2, 2:-2].contiguous()
+    assert {each.numpy().tobytes() for each in inner} <= held_out
+    assert torch.equal(batch.sources, batch.sources[:, :1].expand_as(batch.sources))
+    # a saturated color has the brightness in one channel and none in another
+    assert torch.equal(batch.images.amax(1), batch.sources.amax(1))
+    assert float(batch.images.amin(1).max()) == -1
 
 
 def test_noise_on_translation_detects_hidden_input(
