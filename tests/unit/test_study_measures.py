@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import colorsys
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,6 +70,26 @@ def test_pairs_of_random_hues_are_read_as_they_were_made(tmp_path: Path) -> None
     # a saturated color has the brightness in one channel and none in another
     assert torch.equal(batch.images.amax(1), batch.sources.amax(1))
     assert float(batch.images.amin(1).max()) == -1
+
+
+def test_pairs_of_random_hues_are_written_once_by_two_workers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = tmp_path / "new" / "pairs.zip"
+    written = []
+
+    def write(path: Path) -> None:
+        written.append(path)
+        time.sleep(0.2)
+        path.touch()
+
+    monkeypatch.setattr(random_hues, "write_pairs", write)
+    monkeypatch.setattr(colour, "measure", lambda arm: {"colourfulness": 1.0})
+    arm = Arm("both", ["pix2pix", f"data.root={root}"], 0, lambda arguments: tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(random_hues.measure, [arm, arm]))
+    assert found == [{"colourfulness": 1.0, "log_colourfulness": 0.0}] * 2
+    assert written == [root]
 
 
 def test_noise_on_translation_detects_hidden_input(

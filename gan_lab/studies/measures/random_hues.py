@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
@@ -50,7 +51,6 @@ def make_pairs(gray: Tensor, hues: Tensor) -> Tensor:
 def write_pairs(path: Path) -> None:
     """Write the bundled digits, each with one random hue, as a zip file of pairs."""
     data = load_digits()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, split in (("train", data.train), ("test", data.test)):
             gray = pad(read_images(data, split), [MARGIN] * 4, value=-1)
@@ -67,7 +67,10 @@ def measure(arm: Arm) -> Values:
     ``log_colourfulness`` is its logarithm.
     """
     path = Path(arm.text("data.root"))
-    if not path.is_file():
-        write_pairs(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # two workers of the study start with both arms at once
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.is_file():
+            write_pairs(path)
     values = colour.measure(arm)
     return values | {"log_colourfulness": math.log(values["colourfulness"])}
