@@ -3,6 +3,10 @@
 With ``--train``, run the trainings of ``tests/helpers/alert_scenarios.py`` first, and write their
 rows to tests/traces; further arguments select some of them by name. They take about ten minutes on
 one core.
+
+With ``--shipped``, only train the shipped experiments that ``make benchmark`` leaves out, three
+seeds each, and write their alerts to tests/docs/shipped_alerts.json; further arguments select some
+of them. What is recorded is not trained again.
 """
 
 from __future__ import annotations
@@ -12,31 +16,51 @@ import json
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from gan_lab import benchmark  # noqa: E402
 from gan_lab.config import loading  # noqa: E402
 from gan_lab.runs.run_folder import RunFolder  # noqa: E402
 from gan_lab.training import builder, warm_start  # noqa: E402
+from gan_lab.utils.files import write_text  # noqa: E402
 from tests.helpers import alert_scenarios as scenarios  # noqa: E402
 
 RECORD = REPOSITORY / "tests" / "docs" / "alerts.json"
+SHIPPED_RECORD = REPOSITORY / "tests" / "docs" / "shipped_alerts.json"
 PAGE = REPOSITORY / "docs" / "health.md"
 HEADER = "| scenario | from | expected | before | now |"
 # columns that the rules read
 PREFIXES = ("accuracy_", "d_real", "d_fake", "gradient_", *scenarios.HEALTHY_IMAGES)
+SHIPPED_SEEDS = 3
+# experiments beyond this size or budget have the papers' sizes, and are for a GPU
+MAX_SIZE = 64
+MAX_IMAGES = 1_000_000
+# A tenth of the images of an experiment; alerts wait for 1,000 iterations at most.
+SHIPPED_SHARE = 10
+MAX_SHIPPED_ITERATIONS = 2_000
 
 
-def train(training: scenarios.Training, root: Path) -> None:
-    """Run a training without evaluation, and write the rows that the rules read."""
-    overrides = [
-        *training.overrides,
+def fit(
+    experiment: str, overrides: Sequence[str], root: Path, run_id: str, source: Path | None = None
+) -> tuple[builder.Experiment, Path]:
+    """Train without evaluation; return what was built and the run folder.
+
+    Args:
+        experiment: The experiment.
+        overrides: Its overrides.
+        root: The parent folder of the runs.
+        run_id: The name of the run.
+        source: A checkpoint to start from.
+    """
+    words = [
+        *overrides,
         f"run.root={root}",
-        f"run.id={training.name}",
-        "data.source=sample" if training.experiment != "ring" else "data.root=data",
+        f"run.id={run_id}",
         "log.wandb=off",
         "log.progress_bar=false",
         "run.evaluate_every_images=1_000_000_000",
@@ -44,17 +68,26 @@ def train(training: scenarios.Training, root: Path) -> None:
         "metrics.num_reals=100",
         "metrics.allow_small_n=true",
     ]
-    config = loading.load(training.experiment, overrides).config
-    folder = root / training.experiment / training.name
+    config = loading.load(experiment, words).config
+    folder = root / experiment / run_id
     (folder / "checkpoints").mkdir(parents=True)
     built = builder.build(*builder.load_data(config), RunFolder(folder))
-    if training.name == "ring_fine_tuned":
-        source = root / "ring" / "ring" / "checkpoints"
-        newest = sorted(source.glob("*.ckpt"))[-1]
-        warm_start.load_matching_weights(built.family, built.ema, newest)
+    if source:
+        warm_start.load_matching_weights(built.family, built.ema, source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         built.trainer.fit(built.family, datamodule=built.data)
+    return built, folder
+
+
+def train(training: scenarios.Training, root: Path) -> None:
+    """Run a training of a scenario, and write the rows that the rules read."""
+    data = "data.source=sample" if training.experiment != "ring" else "data.root=data"
+    source = None
+    if training.name == "ring_fine_tuned":
+        source = sorted((root / "ring" / "ring" / "checkpoints").glob("*.ckpt"))[-1]
+    words = [*training.overrides, data]
+    built, folder = fit(training.experiment, words, root, training.name, source)
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if name == "iteration" or name.startswith(PREFIXES)]
@@ -68,6 +101,38 @@ def train(training: scenarios.Training, root: Path) -> None:
             writer.writerow({"iteration": row["iteration"]} | short)
     raised = [alert.kind for alert in built.health.alerts]
     print(f"{path.name}: {len(rows)} rows, alerts {raised}", flush=True)
+
+
+def list_shipped() -> list[str]:
+    """List the shipped experiments that are small enough for a CPU, without the benchmark's."""
+    found = []
+    for path in sorted((REPOSITORY / "configs" / "experiment").glob("*.yaml")):
+        config = loading.load(path.stem, []).config
+        if config.data.size <= MAX_SIZE and config.run.images <= MAX_IMAGES:
+            found.append(path.stem)
+    return [name for name in found if name not in benchmark.load("families").rows]
+
+
+def train_shipped(chosen: Sequence[str]) -> None:
+    """Train three seeds of shipped experiments, and record the alerts of each."""
+    recorded = json.loads(SHIPPED_RECORD.read_text()) if SHIPPED_RECORD.is_file() else {}
+    for name in chosen or list_shipped():
+        config = loading.load(name, []).config
+        batch = config.data.batch_size
+        images = min(config.run.images // SHIPPED_SHARE, MAX_SHIPPED_ITERATIONS * batch)
+        entry = recorded.setdefault(name, {"images": images, "alerts": []})
+        # sets that are downloaded have a part or a stand-in that ships with the dependencies
+        offline = config.data.name in ("mnist", "horse2zebra", "celeba")
+        while len(entry["alerts"]) < SHIPPED_SEEDS:
+            seed = len(entry["alerts"])
+            words = [f"run.images={images}", f"run.seed={seed}"]
+            words += ["data.source=sample"] if offline else []
+            with tempfile.TemporaryDirectory() as root:
+                built, _ = fit(name, words, Path(root), "shipped")
+            raised = [{"kind": a.kind, "images": a.images} for a in built.health.alerts]
+            entry["alerts"].append(raised)
+            print(f"{name}, seed {seed}, {images:,} images: {raised}", flush=True)
+            write_text(SHIPPED_RECORD, json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
 
 
 def measure() -> list[dict[str, Any]]:
@@ -115,7 +180,10 @@ def replace_table(page: str, table: str) -> str:
 
 
 def main() -> None:
-    """Write the traces with ``--train``, the record and the table."""
+    """Write the traces with ``--train``, the record and the table; or train with ``--shipped``."""
+    if "--shipped" in sys.argv:
+        train_shipped(sys.argv[2:])
+        return
     if "--train" in sys.argv:
         chosen = sys.argv[2:]
         with tempfile.TemporaryDirectory() as root:

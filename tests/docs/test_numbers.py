@@ -18,6 +18,8 @@ REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "docs" / "studies" / "results"
 SCRIPT = runpy.run_path(str(REPOSITORY / "scripts" / "record_numbers.py"))
 RECORD = json.loads(SCRIPT["RECORD"].read_text(encoding="utf-8"))
+BENCHMARK = runpy.run_path(str(REPOSITORY / "scripts" / "record_benchmark.py"))
+BENCHMARK_ROWS = json.loads(BENCHMARK["RECORD"].read_text(encoding="utf-8"))["rows"]
 
 DIGIT_SCORES = (
     "fd_digits",
@@ -162,6 +164,25 @@ SENTENCES = [
     ("docs/methods/pix2pix.md", "of 14.8 dB", "random_hues", "both", "psnr", 1),
     ("docs/methods/pix2pix.md", "of 17.2 dB", "random_hues", "l1", "psnr", 1),
 ]
+# Page, text, row of the benchmark, score.
+BENCHMARK_SENTENCES = [
+    ("docs/methods/r3gan.md", "`fd_digits` 1.31 ± 0.14", "r3gan", "fd_digits"),
+    ("docs/methods/r3gan.md", "`label_accuracy` 0.981 ± 0.012", "r3gan", "label_accuracy"),
+    ("docs/methods/sngan.md", "`fd_digits` 1.51 ± 0.37", "sngan", "fd_digits"),
+    ("docs/methods/sngan.md", "`label_accuracy` 0.979 ± 0.0033", "sngan", "label_accuracy"),
+    ("docs/methods/cgan.md", "`fd_digits` 5.71 ± 0.55", "cgan", "fd_digits"),
+    ("docs/methods/cgan.md", "`label_accuracy` 0.833 ± 0.011", "cgan", "label_accuracy"),
+    ("docs/methods/acgan.md", "`fd_digits` 6.15 ± 0.46", "acgan", "fd_digits"),
+    ("docs/methods/acgan.md", "`label_accuracy` 0.853 ± 0.0098", "acgan", "label_accuracy"),
+    ("docs/methods/gan.md", "`gan` 74.7 ± 0.82", "gan", "fd_digits"),
+    ("docs/methods/gan.md", "`dcgan` 13.6 ± 0.54", "dcgan", "fd_digits"),
+    ("docs/methods/gan.md", "`lsgan` 16.4 ± 0.93", "lsgan", "fd_digits"),
+    ("docs/methods/sgan.md", "`fd_digits` 29 ± 1.6", "sgan", "fd_digits"),
+    ("docs/methods/vaegan.md", "`fd_digits` 21.3 ± 0.41", "vaegan", "fd_digits"),
+    ("docs/methods/vaegan.md", "17.9 ± 0.65 (`vae`)", "vae", "fd_digits"),
+    ("docs/methods/wgan.md", "`fd_digits` 22.8 ± 1.3", "wgan", "fd_digits"),
+    ("docs/methods/wgan_gp.md", "`fd_digits` 18.3 ± 0.47", "wgan_gp", "fd_digits"),
+]
 
 
 def read_page(page: str) -> str:
@@ -299,22 +320,82 @@ def test_quality_by_computing_time_equals_benchmark() -> None:
     assert quality.draw(recorded) in read_page("docs/speed.md")
 
 
-def test_readme_table_equals_table_of_methods() -> None:
-    """The README's short table repeats the scores of docs/methods/README.md."""
-    scores = {}
-    for line in read_page("docs/methods/README.md").splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and len(cells) == 8 and cells[3].startswith("`"):
-            scores[cells[3].strip("`")] = cells[4:6]
-    compared = 0
-    for line in read_page("README.md").splitlines():
-        experiment = re.search(r"make train EXP=(\w+)`", line)
-        if line.startswith("|") and experiment and experiment.group(1) in scores:
-            assert [cell.strip() for cell in line.strip("|").split("|")[3:5]] == scores[
-                experiment.group(1)
-            ]
-            compared += 1
-    assert compared == len(scores) == 12
+def test_tables_of_digits_equal_recorded_benchmark() -> None:
+    """A cell differs from docs/results/families.json; scripts/record_benchmark.py rewrites it."""
+    for page, header, pattern in BENCHMARK["TABLES"]:
+        text = page.read_text(encoding="utf-8")
+        assert BENCHMARK["rewrite_table"](text, header, BENCHMARK_ROWS, pattern) == text
+        for row in BENCHMARK_ROWS:
+            assert len(re.findall(pattern.replace(r"(\w+)", row), text)) == 1
+
+
+def test_references_of_digits_equal_recorded_benchmark() -> None:
+    """The rows of real images have the references of the runs; the README repeats them."""
+    page = read_page("docs/methods/README.md")
+    text = " ".join(read_page("README.md").split())
+    for row in BENCHMARK_ROWS.values():
+        classes = row["classes"].replace("as asked for", "as requested")
+        (line,) = [
+            x for x in page.splitlines() if x.startswith(f"| real images, classes {classes}")
+        ]
+        cells = [cell.strip() for cell in line.strip("|").split("|")][4:7]
+        scores = ("fd_digits", "fd_pixels", "label_accuracy")
+        assert cells == [
+            f"{row['real_images'][score]:.3g}" if score in row["real_images"] else ""
+            for score in scores
+        ]
+        if classes == "as requested":
+            distances = [row["real_images"][score] for score in scores[:2]]
+            assert "real digits score {:.3g} and {:.2g}.".format(*distances) in text
+
+
+def test_contradictions_of_distances_are_listed() -> None:
+    """README and docs say for which pairs of methods the two distances disagree."""
+    pairs = BENCHMARK["list_contradictions"](BENCHMARK_ROWS)
+    assert pairs, "no contradiction is left: README and docs/methods/README.md say there is one"
+    listed = "; ".join(f"`{one}` and `{other}`" for one, other in pairs)
+    assert f"the lower `fd_pixels`: {listed}." in " ".join(
+        read_page("docs/methods/README.md").split()
+    )
+    words = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+    count = f"on {words[len(pairs) - 1]} pairs of rows"
+    assert count in " ".join(read_page("README.md").split())
+
+
+def test_no_row_of_digits_is_best_by_both_distances() -> None:
+    """The page says that nothing is bold."""
+    drawn = [
+        BENCHMARK["format_values"](BENCHMARK_ROWS, row, score)
+        for row in BENCHMARK_ROWS
+        for score in ("fd_digits", "fd_pixels", "label_accuracy")
+    ]
+    assert "Nothing is bold here." in read_page("docs/methods/README.md")
+    assert not [cell for cell in drawn if "**" in cell]
+
+
+@pytest.mark.parametrize(("page", "text", "row", "score"), BENCHMARK_SENTENCES)
+def test_sentence_equals_recorded_benchmark(page: str, text: str, row: str, score: str) -> None:
+    """The page of a method repeats its scores of the benchmark."""
+    assert text in " ".join(read_page(page).split()), f"{page} no longer says {text!r}"
+    assert_is_rounded(text, BENCHMARK_ROWS[row]["scores"][score])
+
+
+@pytest.mark.parametrize(
+    ("page", "form"),
+    [
+        ("docs/methods/sgan.md", "| `sgan` | {} | {} | {} |"),
+        ("docs/methods/README.md", "its classifier reaches {}, {} and {} in these runs"),
+    ],
+)
+def test_accuracy_of_sgan_equals_recorded_benchmark(page: str, form: str) -> None:
+    values = BENCHMARK_ROWS["sgan"]["scores"]["accuracy"]
+    assert form.format(*(f"{100 * x:.1f} %" for x in values)) in " ".join(read_page(page).split())
+
+
+def test_baseline_of_sgan_equals_recorded_benchmark() -> None:
+    values = BENCHMARK_ROWS["sgan"]["scores"]["baseline_accuracy"]
+    cells = " | ".join(f"{100 * value:.1f} %" for value in values)
+    assert f"best iteration | {cells} |" in read_page("docs/methods/sgan.md")
 
 
 def test_readme_output_equals_transcript() -> None:

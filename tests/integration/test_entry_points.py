@@ -921,6 +921,63 @@ def test_script_record_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (tmp_path / "health.md").read_bytes() == page
 
 
+def test_script_record_alerts_of_shipped_experiments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three seeds are trained once, and their alerts recorded; what is recorded is kept."""
+    from scripts import record_alerts
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(record_alerts, "SHIPPED_RECORD", tmp_path / "shipped.json")
+    monkeypatch.setattr(record_alerts, "SHIPPED_SHARE", 1_000)
+    monkeypatch.setattr(sys, "argv", ["record_alerts.py", "--shipped", "ring"])
+    record_alerts.main()
+    recorded = json.loads((tmp_path / "shipped.json").read_text(encoding="utf-8"))
+    assert recorded == {"ring": {"images": 400, "alerts": [[], [], []]}}
+    monkeypatch.setattr(record_alerts, "fit", None)
+    record_alerts.main()
+    assert json.loads((tmp_path / "shipped.json").read_text(encoding="utf-8")) == recorded
+
+
+def test_script_record_benchmark(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record has the scores of each seed, and both pages show them."""
+    from gan_lab.runs.run import Run
+    from scripts import record_benchmark
+
+    runs = []
+    for seed, distance in enumerate((2.0, 4.0)):
+        run = run_folder("cgan", tmp_path / f"seed{seed}", data_root)
+        protocol = {"floor": 0.25, "floor_classes": "as asked for"}
+        entry = {"value": distance, "higher_is_better": False, "protocol": protocol}
+        scores = {"scores": {"best": {"fd_digits": entry}}}
+        (run / "summary.json").write_text(json.dumps(scores), encoding="utf-8")
+        runs.append(Run(run))
+    monkeypatch.setattr(record_benchmark.benchmark, "train", lambda table, words: [("cgan", runs)])
+    tables = []
+    for path, header, pattern in record_benchmark.TABLES:
+        copy = tmp_path / f"{path.parent.name}.md"
+        shutil.copy(path, copy)
+        tables.append((copy, header, pattern))
+    monkeypatch.setattr(record_benchmark, "TABLES", tables)
+    monkeypatch.setattr(record_benchmark, "RECORD", tmp_path / "families.json")
+    monkeypatch.setattr(sys, "argv", ["record_benchmark.py"])
+    record_benchmark.main()
+    recorded = json.loads((tmp_path / "families.json").read_text(encoding="utf-8"))
+    row = recorded["rows"]["cgan"]
+    assert row["scores"] == {"fd_digits": [2, 4]}
+    assert row["real_images"] == {"fd_digits": 0.25}
+    assert row["alerts"] == [[], []]
+    for copy, *_ in tables:
+        (line,) = [
+            x
+            for x in copy.read_text(encoding="utf-8").splitlines()
+            if "`cgan` |" in x or "=cgan` |" in x
+        ]
+        assert "| 3 ± 1.4 | |" in line
+
+
 def test_script_train_digit_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two batches give weights that load, with a record of them."""
     from scripts import train_digit_classifier
