@@ -50,12 +50,9 @@ def describe(runs: Sequence[Run], scores: Sequence[str]) -> dict[str, Any]:
     config = runs[0].config
     first = {score: best[0][score] for score in (*scores, *OTHER_SCORES) if score in best[0]}
     return {
-        "scores": {
-            name: [float(f"{found[name].value:.{SIGNIFICANT_DIGITS}g}") for found in best]
-            for name in first
-        },
+        "scores": {name: [round_value(found[name].value) for found in best] for name in first},
         "real_images": {
-            name: float(f"{score.protocol['floor']:.{SIGNIFICANT_DIGITS}g}")
+            name: round_value(score.protocol["floor"])
             for name, score in first.items()
             if "floor" in score.protocol
         },
@@ -64,6 +61,11 @@ def describe(runs: Sequence[Run], scores: Sequence[str]) -> dict[str, Any]:
         "seconds": [round(3600 * run.hours) for run in runs],
         "alerts": [[alert.kind for alert in run.alerts] for run in runs],
     }
+
+
+def round_value(value: float) -> float:
+    """Round a value to the digits of the record."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
 def format_values(rows: Rows, name: str, score: str) -> str:

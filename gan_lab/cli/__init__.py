@@ -208,7 +208,10 @@ def benchmark(
 @app.command()
 def study(
     name: Annotated[
-        str, typer.Argument(help="A study of studies/, or all. Without it: list the studies.")
+        str,
+        typer.Argument(
+            help="A study of studies/, or all: those that none supersedes. Without it: list them."
+        ),
     ] = "",
     budget: Annotated[str, typer.Option(help="quick or full.")] = "full",
     root: Annotated[
@@ -259,7 +262,7 @@ def _write_study_samples(name: str, budget: str, root: Path) -> None:
         raise UserError(
             "--samples-only needs the name of a study, or all. `gan-lab study` lists them"
         )
-    for each in map(studies.load, studies.names() if name == "all" else [name]):
+    for each in studies.find(name):
         if picture := engine.write_arm_samples(each, budget, root):
             typer.echo(picture)
         else:
@@ -271,8 +274,7 @@ def _run_studies(name: str, budget: str, root: Path, workers: int, measure_only:
     from gan_lab import studies
     from gan_lab.studies import engine, study_page
 
-    names = studies.names() if name == "all" else [name]
-    pending = [studies.load(each) for each in names]
+    pending = studies.find(name)
     # report an unknown budget before any study starts
     for each in pending:
         each.get_budget(budget)

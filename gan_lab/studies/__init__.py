@@ -180,6 +180,17 @@ def names() -> list[str]:
     return [study.name for study in load_all()]
 
 
+def find(name: str) -> list[Study]:
+    """Load a study by its name or path, or for ``all`` every study that none supersedes.
+
+    Raises:
+        UserError: The study does not exist, or its file is not valid.
+    """
+    if name != "all":
+        return [load(name)]
+    return [study for study in load_all() if not study.superseded_by]
+
+
 def load_all() -> list[Study]:
     """Load every study, by chapter; an invalid file is left out with a warning that names it."""
     found = []

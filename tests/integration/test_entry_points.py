@@ -349,7 +349,8 @@ def test_bench_book_runs_a_study_and_prints_minutes(
     monkeypatch.setattr(book.subprocess, "run", run)
     output, code = run_main(book, str(study), "--workers", "1")
     assert code == 0, log.read_text()
-    assert re.fullmatch(rf"study {study}, quick budget: \d\.\d minutes \(limit: 20\)\n", output)
+    assert re.match(rf"study {study}, quick budget: \d\.\d minutes \(limit: 20\), ", output)
+    assert float(re.search(r"([\d.]+) CPU minutes\n$", output).group(1)) >= 0
     assert "pages/tiny.md" in log.read_text()
 
 

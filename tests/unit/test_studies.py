@@ -51,6 +51,15 @@ def conclude(study: Study, results: Any) -> str:
     return verdict.combine_verdicts(verdict.judge_predictions(study, "full", results))
 
 
+def test_all_is_every_study_that_none_supersedes() -> None:
+    found = [study.name for study in studies.find("all")]
+    superseded = {study.name for study in studies.load_all() if study.superseded_by}
+    assert "clipping" in found
+    assert "lipschitz" in superseded
+    assert sorted([*found, *superseded]) == sorted(NAMES)
+    assert [study.name for study in studies.find("lipschitz")] == ["lipschitz"]
+
+
 @pytest.mark.parametrize(
     ("prediction", "results", "expected"),
     [
