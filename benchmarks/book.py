@@ -1,7 +1,6 @@
 """Measure the time of all studies with the quick budget (make bench-book).
 
-The limit is 20 minutes on two idle cores. The CPU time is comparable if the cores were
-not idle.
+The limit is 20 minutes on two idle cores. On busy ones, compare the CPU time.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -88,10 +89,15 @@ def _import_module(package: str, name: str) -> ModuleType:
 
 def list_data_sets() -> list[str]:
     """List the built-in data sets, without importing them: the files with a function ``decode``."""
+    return list(_find_data_sets())
+
+
+@cache
+def _find_data_sets() -> tuple[str, ...]:
+    # each config that is loaded asks; the package does not change while it is used
     files = [path for path in (PACKAGE / "data").glob("*.py") if not path.name.startswith(".")]
-    return sorted(
-        path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8")
-    )
+    found = (path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8"))
+    return tuple(sorted(found))
 
 
 def get_native_size(data_set: str) -> int:

@@ -248,3 +248,25 @@ def test_trend_z_equals_scipy_kendall() -> None:
     tau = kendalltau(np.arange(n), values).statistic
     expected = tau * n * (n - 1) / 2 / np.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     assert compute_trend_z(values.tolist()) == pytest.approx(expected)
+
+
+def test_no_shipped_experiment_raised_an_alert_with_three_seeds() -> None:
+    """The record has each shipped experiment, and docs/health.md says how many there are.
+
+    An experiment is missing after a new one: run scripts/record_alerts.py --shipped. A real failure
+    belongs in docs/health.md and in the page of its method.
+    """
+    script = runpy.run_path(str(REPOSITORY / "scripts" / "record_alerts.py"))
+    families = REPOSITORY / "docs" / "results" / "families.json"
+    benchmarked = json.loads(families.read_text("utf-8"))["rows"]
+    others = json.loads(script["SHIPPED_RECORD"].read_text("utf-8"))
+    assert sorted(others) == script["list_shipped"]()
+    recorded = {name: row["alerts"] for name, row in benchmarked.items()}
+    recorded |= {name: entry["alerts"] for name, entry in others.items()}
+    assert {name: len(seeds) for name, seeds in recorded.items()} == dict.fromkeys(recorded, 3)
+    assert {name: seeds for name, seeds in recorded.items() if any(seeds)} == {}
+    text = " ".join((REPOSITORY / "docs" / "health.md").read_text("utf-8").split())
+    assert f"each of the {len(recorded)} experiments" in text
+    assert f"The {len(benchmarked)} of `make benchmark`" in text
+    assert f"The {len(others)} others" in text
+    assert f"at most {script['MAX_SHIPPED_ITERATIONS']:,} iterations" in text
