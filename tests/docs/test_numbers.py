@@ -411,6 +411,26 @@ def test_readme_output_equals_transcript() -> None:
     assert [row for row in quick_start if row not in transcript] == []
 
 
+def test_transcript_equals_recorded_run() -> None:
+    """Getting started shows the scores of docs/results/cgan.json, with four digits."""
+    recorded = json.loads((REPOSITORY / "docs" / "results" / "cgan.json").read_text("utf-8"))
+    columns = [recorded["scores"][weights] for weights in ("raw", "last", "best")]
+    columns.append(recorded["real_images"])
+    page = read_page("docs/getting-started.md")
+    rows = dict(re.findall(r"^ +│ (\w+)(?: \*)? +│(.+)│$", page, flags=re.MULTILINE))
+    assert set(rows) == set(recorded["scores"]["last"])
+    for name, row in rows.items():
+        for text, scores in zip(row.split("│"), columns, strict=True):
+            number = text.split("±")[0].strip()
+            assert number == (f"{scores[name]:.4g}" if name in scores else ""), name
+    sentences = " ".join(read_page("docs/methods/cgan.md").split())
+    best = recorded["scores"]["best"]
+    assert f"`fd_digits` {best['fd_digits']:.4g}, `fd_pixels` {best['fd_pixels']:.4g}" in sentences
+    assert f"(real digits: {recorded['real_images']['fd_pixels']:.4g})" in sentences
+    assert f"`label_accuracy` {best['label_accuracy']:.4g} on the test digits" in sentences
+    assert f"{best['fd_digits']:.4g} is from an AMD EPYC" in read_page("README.md")
+
+
 def test_verdict_counts_equal_studies() -> None:
     """The README's sum of the verdicts is that of the committed results."""
     from gan_lab import studies
