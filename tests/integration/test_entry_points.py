@@ -922,7 +922,7 @@ def test_script_record_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (tmp_path / "health.md").read_bytes() == page
 
 
-def test_script_record_alerts_of_shipped_experiments(
+def test_alerts_of_shipped_experiments_are_recorded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three seeds are trained once, and their alerts recorded; what is recorded is kept."""
