@@ -197,7 +197,7 @@ bench-evaluation: $(READY)  ## overhead of an evaluation beyond sampling and fea
 bench-processes: $(READY)  ## two single-threaded processes compared to one, on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.processes $(ARGS)
 
-bench-book: $(READY)  ## rerun every study with the quick budget: up to 20 minutes on two idle cores
+bench-book: $(READY)  ## run every current study with the quick budget: the goal is 20 minutes on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.book $(ARGS)
 
 bench-sequential: $(READY)  ## [ARGS=--draw]: wrong decisions and power of group-sequential studies, docs/sequential.md
