@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gan_lab.config import extensions, groups, loading, plain_yaml
+from gan_lab.config.schema import Config
 from gan_lab.config.values import convert, split_arguments
 from gan_lab.report.compare import side_by_side
 from gan_lab.runs.run import Run
@@ -133,12 +134,16 @@ def train_once(command: list[str], label: str = "") -> Path:
     return folder.path
 
 
+def count_generator_steps(config: Config) -> int:
+    """Return how often the generator is updated in a training."""
+    return config.iterations // int(getattr(config.model, "n_critic", 1))
+
+
 def _measure_cost(runs: list[Run]) -> list[str]:
     """Return the generator steps and the training seconds, mean over seeds."""
-    config = runs[0].config
     seconds = [3600 * run.hours for run in runs]
     return [
-        f"{config.iterations // getattr(config.model, 'n_critic', 1):,}",
+        f"{count_generator_steps(runs[0].config):,}",
         f"{sum(seconds) / len(seconds):.0f}",
     ]
 

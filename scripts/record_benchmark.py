@@ -47,7 +47,6 @@ Rows = Mapping[str, Mapping[str, Any]]
 def describe(runs: Sequence[Run], scores: Sequence[str]) -> dict[str, Any]:
     """Return the scores, references, seconds and alerts of the runs of a row, by seed."""
     best = [run.scores for run in runs]
-    config = runs[0].config
     first = {score: best[0][score] for score in (*scores, *OTHER_SCORES) if score in best[0]}
     return {
         "scores": {name: [round_value(found[name].value) for found in best] for name in first},
@@ -57,7 +56,7 @@ def describe(runs: Sequence[Run], scores: Sequence[str]) -> dict[str, Any]:
             if "floor" in score.protocol
         },
         "classes": next(iter(first.values())).protocol.get("floor_classes", ""),
-        "generator_steps": config.iterations // getattr(config.model, "n_critic", 1),
+        "generator_steps": benchmark.count_generator_steps(runs[0].config),
         "seconds": [round(3600 * run.hours) for run in runs],
         "alerts": [[alert.kind for alert in run.alerts] for run in runs],
     }
@@ -119,14 +118,21 @@ def rewrite_table(page: str, header: str, rows: Rows, pattern: str) -> str:
     start = next(i for i, line in enumerate(lines) if line.startswith(header))
     columns = [cell.strip() for cell in lines[start].strip("|").split("|")]
     end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
-    body = lines[start + 2 : end]
-    named = {match.group(1): line for line in body if (match := re.search(pattern, line))}
-    recorded = [
-        rewrite_row(named[name], columns, rows, name) for name in sort_rows(rows) if name in named
+    order = sort_rows(rows)
+
+    def find_row(line: str) -> str | None:
+        match = re.search(pattern, line)
+        return match.group(1) if match and match.group(1) in rows else None
+
+    def find_rank(line: str) -> int:
+        # the sort is stable: lines of other methods and of real images keep their order at the end
+        name = find_row(line)
+        return order.index(name) if name else len(order)
+
+    lines[start + 2 : end] = [
+        rewrite_row(line, columns, rows, name) if (name := find_row(line)) else line
+        for line in sorted(lines[start + 2 : end], key=find_rank)
     ]
-    others = [line for name, line in named.items() if name not in rows]
-    unnamed = [line for line in body if not re.search(pattern, line)]
-    lines[start + 2 : end] = [*recorded, *others, *unnamed]
     return "\n".join(lines) + "\n"
 
 
