@@ -267,6 +267,8 @@ def _make_trainer(root: Path, seed: int, clock: MeasurementClock) -> Callable[[l
             f"run.root={root / 'studies' / 'runs'}",
             "log.wandb=off",
             "log.progress_bar=false",
+            # nobody watches
+            "log.live_page=false",
         ]
         started = time.monotonic()
         loaded = loading.load(arguments[0], [*arguments[1:], *overrides])

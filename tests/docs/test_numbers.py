@@ -164,6 +164,43 @@ SENTENCES = [
     ("docs/methods/pix2pix.md", "of 14.8 dB", "random_hues", "both", "psnr", 1),
     ("docs/methods/pix2pix.md", "of 17.2 dB", "random_hues", "l1", "psnr", 1),
 ]
+GAIN, BACKGROUND = ("gain_inside",), ("psnr_outside",)
+# Page, beginning of the row, index of the cell, study, arm and scores: the cell has the score of
+# each seed, or several scores of the first seed.
+HORSES = [
+    ("docs/methods/cyclegan.md", row, cell, "cycle_consistency", "weight_10", (score,))
+    for row, *scores in (
+        ("| gain inside the animal over", "gain_inside", "back_gain_inside"),
+        ("| background preserved |", "psnr_outside", "back_psnr_outside"),
+        ("| there and back | 29", "cycle_psnr", "back_cycle_psnr"),
+    )
+    for cell, score in enumerate(scores, 1)
+]
+HORSES += [
+    ("docs/methods/cut.md", "| gain inside the animal over", 2, "paired", "unpaired", GAIN),
+    ("docs/methods/cut.md", "| background preserved (", 2, "paired", "unpaired", BACKGROUND),
+]
+HORSES += [
+    ("docs/methods/cut.md", "| gain inside the animal over", 3, "paired", "pairs_1000", GAIN),
+    ("docs/methods/cut.md", "| background preserved (", 3, "paired", "pairs_1000", BACKGROUND),
+    ("docs/methods/pix2pix.md", "| `pix2pix` | `gain_inside`", 2, "paired", "pairs_1000", GAIN),
+    (
+        "docs/methods/pix2pix.md",
+        "| `pix2pix` | `psnr_inside`, ",
+        2,
+        "paired",
+        "pairs_1000",
+        ("psnr_inside", "psnr_outside"),
+    ),
+    (
+        "docs/methods/pix2pix.md",
+        "| `pix2pix` | `psnr`; ",
+        2,
+        "paired",
+        "pairs_1000",
+        ("psnr", "psnr_of_input", "psnr_of_nearest"),
+    ),
+]
 # Page, text, row of the benchmark, score.
 BENCHMARK_SENTENCES = [
     ("docs/methods/r3gan.md", "`fd_digits` 1.31 ± 0.14", "r3gan", "fd_digits"),
@@ -253,6 +290,20 @@ def test_sentence_equals_study_result(
     """A number in a sentence about a study is the mean of its committed results."""
     assert text in " ".join(read_page(page).split()), f"{page} no longer says {text!r}"
     assert_is_rounded(text, [factor * value for value in read_results(study, arm, score)])
+
+
+@pytest.mark.parametrize(("page", "row", "cell", "study", "arm", "scores"), HORSES)
+def test_scores_of_horses_equal_study_results(
+    page: str, row: str, cell: int, study: str, arm: str, scores: tuple[str, ...]
+) -> None:
+    """A table of image-to-image methods differs from the committed results of a study."""
+    (line,) = [line for line in read_page(page).splitlines() if line.startswith(row)]
+    printed = re.findall(r"-?\d+\.\d", line.strip("|").split("|")[cell])
+    seeds = [read_results(study, arm, score) for score in scores]
+    expected = (
+        seeds[0] if len(printed) == len(seeds[0]) and len(scores) == 1 else [x[0] for x in seeds]
+    )
+    assert printed == [f"{value:.1f}" for value in expected]
 
 
 def test_cost_of_live_page_equals_benchmark() -> None:

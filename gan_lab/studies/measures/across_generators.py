@@ -3,7 +3,7 @@
 For each learning rate of the generator in ``LEARNING_RATES`` one training is stopped at the same
 image. The discriminators have the same architecture and learning rate, so that their losses have
 the same scale. The arguments of an arm include ``column=<name>`` and ``score=<name>``, columns of
-``metrics.csv``.
+``metrics.csv``; ``every=<n>`` trains with every n-th rate only, for a demonstration.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
 
-ARGUMENTS = ("column", "score")
+ARGUMENTS = ("column", "score", "every")
 LEARNING_RATES = (1e-5, 3e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
 # Share of the logged rows, counted from the end, whose mean is the loss of a training.
 LATE_SHARE = 0.25
@@ -28,7 +28,7 @@ def measure(arm: Arm) -> Values:
     _, arguments = arm.split_arguments(*ARGUMENTS)
     losses: list[float] = []
     scores: list[float] = []
-    for rate in LEARNING_RATES:
+    for rate in LEARNING_RATES[:: int(arm.number("every", 1))]:
         history = Run(arm.train([*arguments, f"model.lr_g={rate:g}"])).history
         logged = [value for _, value in history[arm.text("column")]]
         late = logged[-max(1, round(LATE_SHARE * len(logged))) :]
