@@ -267,7 +267,7 @@ def _make_trainer(root: Path, seed: int, clock: MeasurementClock) -> Callable[[l
             f"run.root={root / 'studies' / 'runs'}",
             "log.wandb=off",
             "log.progress_bar=false",
-            # nobody watches
+            # the page at the end is enough, since nobody watches the training
             "log.live_page=false",
         ]
         started = time.monotonic()

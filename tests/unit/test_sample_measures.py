@@ -124,6 +124,8 @@ def test_strength_across_generators_ignores_the_sign(monkeypatch: pytest.MonkeyP
     assert found["correlation"] == pytest.approx(-1)
     assert found["strength"] == pytest.approx(1)
     assert found["score"] == pytest.approx(across_generators.LEARNING_RATES)
+    few = across_generators.measure(make_arm("dcgan", "column=loss", "score=fd", "every=3"))
+    assert few["score"] == pytest.approx(across_generators.LEARNING_RATES[::3])
 
 
 def test_late_scores_are_means_of_the_second_half(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from gan_lab import studies
 from gan_lab.cli import app
 from gan_lab.config import loading
 from gan_lab.config.values import split_arguments
+from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE
 from gan_lab.runs.run import Run
 from gan_lab.studies import BUDGETS, Budget, Prediction, Study, engine, study_page, verdict
 from gan_lab.studies.measures import Arm, optimum, simultaneous
@@ -30,8 +31,8 @@ from tests.helpers.reports import written_run
 
 BOOK = Path(__file__).parents[2] / "docs" / "studies"
 NAMES = studies.names()
-# ten for each of the 64 features of the digit classifier
-MIN_FAKES = 640
+# for each of the 64 features of the digit classifier
+MIN_FAKES = 64 * MIN_IMAGES_PER_FEATURE
 MEASURED_STUDIES = [
     study for study in map(studies.load, NAMES) if study_page.read_results(BOOK / "results", study)
 ]
