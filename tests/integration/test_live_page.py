@@ -55,6 +55,17 @@ FORBID_ADDRESSES = """
         replace(state, unused);
     };
 """
+DECODE_FIRST_IMAGE_LATE = """() => {
+    const Usual = Image, set = Object.getOwnPropertyDescriptor(Usual.prototype, "src").set;
+    const delays = [200];
+    window.Image = function () {
+        const image = new Usual(), delay = delays.shift() ?? 0;
+        Object.defineProperty(image, "src", {
+            set: (uri) => setTimeout(() => set.call(image, uri), delay),
+        });
+        return image;
+    };
+}"""
 SEEDS = 64
 browser = pytest.fixture(started, scope="module")
 
@@ -348,7 +359,6 @@ def test_a_held_out_image_is_encoded_and_a_drawing_translated(
     folder = folders["vaegan"]
     tab = opened(page_of("vaegan"))
     tab.locator("button.held-out").nth(1).click()
-    tab.wait_for_timeout(300)
     answered(tab)
     grid = np.array(Image.open(folder / "samples" / "000000000.png").convert("L"))
     image = to_unit(torch.from_numpy(grid[32:60, 2:30].copy())[None, None])
@@ -361,6 +371,7 @@ def test_a_held_out_image_is_encoded_and_a_drawing_translated(
     tab = opened(page_of("pix2pix"))
     # the held-out input has its ground truth next to it: the third column of the grid
     tab.locator("button.held-out").nth(1).click()
+    answered(tab)
     truth = tab.locator("#live-truth img")
     data = truth.get_attribute("src").partition(",")[2]
     true_image = np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
@@ -386,6 +397,31 @@ def test_a_held_out_image_is_encoded_and_a_drawing_translated(
     expected = translate(to_unit(torch.from_numpy(drawn[..., 0].astype(np.uint8))[None, None]))
     assert np.abs(pixels(tab) - to_canvas(expected)).max() <= 1
     assert (pixels(tab) != blank).any()
+
+
+@needs_chromium
+@pytest.mark.parametrize("family", ["vaegan", "pix2pix"])
+def test_the_last_click_counts_not_the_last_image_to_be_decoded(
+    family: str, page_of: Callable[[str], Path], opened: Any
+) -> None:
+    tab = opened(page_of(family))
+    examples = tab.locator("button.held-out")
+    examples.nth(1).click()
+    answered(tab)
+    expected = pixels(tab)
+    examples.nth(0).click()
+    answered(tab)
+    assert (pixels(tab) != expected).any()
+    tab.evaluate(DECODE_FIRST_IMAGE_LATE)
+    examples.nth(0).click()
+    examples.nth(1).click()
+    answered(tab)
+    tab.wait_for_timeout(300)
+    answered(tab)
+    assert (pixels(tab) == expected).all()
+    if family == "pix2pix":
+        truth = tab.locator("#live-truth img").get_attribute("src")
+        assert truth == examples.nth(1).get_attribute("data-truth")
 
 
 @needs_chromium

@@ -9,20 +9,31 @@
 
   const { pen, show, read } = engine;
 
-  // Redraw until the latest request is shown; the page stays responsive in between. aria-busy marks the section as unfinished.
-  let drawing = 0;
+  // aria-busy marks the section as unfinished.
+  let pending = 0;
   const section = one("live");
+  async function marked(work) {
+    pending++;
+    section.setAttribute("aria-busy", "true");
+    try { return await work; } finally { if (!--pending) section.setAttribute("aria-busy", "false"); }
+  }
+  // What was chosen last, or null if something else was chosen before this was ready: the order of clicks counts, not that of decoding.
+  let choices = 0;
+  async function newest(work) {
+    const mine = ++choices, result = await marked(work);
+    return mine === choices ? result : null;
+  }
+  // Redraw until the latest request is shown; the page stays responsive in between.
   function coalesced(draw) {
     let busy = false, again = false;
     return async () => {
       again = true;
       if (busy) return;
       busy = true;
-      drawing++;
-      section.setAttribute("aria-busy", "true");
-      while (again) { again = false; await draw(); }
-      busy = false;
-      if (!--drawing) section.setAttribute("aria-busy", "false");
+      await marked((async () => {
+        while (again) { again = false; await draw(); }
+        busy = false;
+      })());
     };
   }
 
@@ -133,6 +144,7 @@
       if (index.disabled) index.value = 0;
     }
     function place(bases, number = null, move = null) {
+      choices++;
       state.base = bases;
       state.move = move;
       state.grid = number;
@@ -227,9 +239,11 @@
       const canvas = document.createElement("canvas"), picture = button.firstElementChild, [channels, height, width] = models[0].networks.generator.shape;
       canvas.width = width;
       canvas.height = height;
-      pen(canvas).drawImage(await decoded(picture.src), 0, 0);
-      const encoded = await Promise.all(models.map((_, k) => run(k, "encoder", { image: read(canvas, channels) })));
-      placeBetween(encoded.map((latent) => latent.data));
+      const encoded = await newest(decoded(picture.src).then((image) => {
+        pen(canvas).drawImage(image, 0, 0);
+        return Promise.all(models.map((_, k) => run(k, "encoder", { image: read(canvas, channels) })));
+      }));
+      if (encoded) placeBetween(encoded.map((latent) => latent.data));
     }));
 
     // The wall shows the next sixteen seeds; a click selects one.
@@ -500,9 +514,15 @@
     }
     async function open(file) {
       if (!file) return;
-      try { takeOwn(await createImageBitmap(file)); } catch { say(`This browser cannot read ${file.name} as an image`); }
+      try {
+        const picture = await newest(createImageBitmap(file));
+        if (picture) takeOwn(picture);
+      } catch { say(`This browser cannot read ${file.name} as an image`); }
     }
-    all("button.held-out").forEach((button) => button.addEventListener("click", async () => take(await decoded(button.firstElementChild.src), button.dataset.truth)));
+    all("button.held-out").forEach((button) => button.addEventListener("click", async () => {
+      const picture = await newest(decoded(button.firstElementChild.src));
+      if (picture) take(picture, button.dataset.truth);
+    }));
     const ways = all("button.way");
     ways.forEach((button) => button.addEventListener("click", () => {
       network = button.dataset.network;
@@ -515,7 +535,7 @@
     stage.addEventListener("dragover", (event) => event.preventDefault());
     stage.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });
     // Another hole leaves the true image as it is, a drawing has none.
-    const forgetTruth = () => { if (!isFilling) showTruth(); };
+    const forgetTruth = () => { if (isFilling) return; choices++; showTruth(); };
     one("live-clear").addEventListener("click", () => { forgetTruth(); clear(); paint(); draw(); });
 
     // A pen, by pointer.
@@ -539,9 +559,11 @@
     if (isFilling) { clear(); paint(); }
     const isRestored = keep("translator", () => ({ network, picture: whole.toDataURL(), hole: mask?.toDataURL() }), async ({ network: chosen, picture, hole }) => {
       ways.find((button) => button.dataset.network === chosen)?.click();
-      take(await decoded(picture));
+      const restored = await newest(Promise.all([picture, hole].filter(Boolean).map(decoded)));
+      if (!restored) return;
+      take(restored[0]);
       if (!isFilling) return;
-      pen(mask).drawImage(await decoded(hole), 0, 0);
+      pen(mask).drawImage(restored[1], 0, 0);
       paint();
       draw();
     });
