@@ -22,7 +22,8 @@ import torch
 from PIL import Image
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data import decoding, folder
+from gan_lab.data import folder
+from gan_lab.data.cache import hash_file_stats
 from gan_lab.metrics.nearest_neighbors import MAX_FAKES
 from gan_lab.metrics.neighbor_search import NeighborSearch
 
@@ -75,7 +76,7 @@ def measure_stages(n: int) -> dict[str, float]:
         root = Path(temporary) / "images"
         paths = write_images(root, n)
         cfg = DataConfig(name="folder", root=str(root), size=SIZE_PX)
-        items = [(str(root / path),) for path in paths]
+        files = [str(root / path) for path in paths]
         cache = os.environ.get("GAN_LAB_CACHE")
         os.environ["GAN_LAB_CACHE"] = str(Path(temporary) / "cache")
         try:
@@ -83,7 +84,7 @@ def measure_stages(n: int) -> dict[str, float]:
                 "first start": measure_cpu_seconds(lambda: folder.decode(cfg)),
                 "later start": measure_cpu_seconds(lambda: folder.decode(cfg)),
                 "labels": measure_cpu_seconds(lambda: folder.infer_classes(root, paths)),
-                "fingerprint": measure_cpu_seconds(lambda: decoding.hash_file_stats(items)),
+                "fingerprint": measure_cpu_seconds(lambda: hash_file_stats(files)),
                 "near copies of 500 fakes": measure_cpu_seconds(lambda: search_near_copies(n, 1)),
                 "and of held-out images": measure_cpu_seconds(
                     lambda: search_near_copies(n, held_out)

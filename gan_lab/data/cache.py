@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from filelock import FileLock
 from gan_lab.utils.errors import UserError
 
 Arrays = dict[str, np.ndarray]
+# Where ``cache_folder`` starts, for data of the user.
+USER_DATA_CACHE = Path("data")
 
 
 def file_hash(paths: Iterable[Path]) -> str:
@@ -28,6 +30,31 @@ def file_hash(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def describe_states(paths: Iterable[str | Path]) -> dict[str, str]:
+    """Return a line with the absolute path, size and modification time of each file."""
+    states = {}
+    prefix = os.path.join(os.getcwd(), "")
+    for path in map(os.fspath, paths):
+        status = os.stat(path)
+        start = "" if path.startswith(os.sep) else prefix
+        states[path] = f"{start}{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+    return states
+
+
+def hash_file_stats(paths: Iterable[str | Path], known: Mapping[str, str] | None = None) -> str:
+    """Hash the path, size and modification time of files, to detect changes.
+
+    Args:
+        paths: The files.
+        known: What ``describe_states`` returned for them, or for some.
+    """
+    files = [os.fspath(path) for path in paths]
+    known = known or {}
+    states = {**known, **describe_states(path for path in files if path not in known)}
+    lines = "".join(states[path] for path in files)
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def cache_folder(root: Path) -> Path:
     """Return the folder of decoded arrays: ``cache`` under the data folder, or GAN_LAB_CACHE.
 
@@ -38,7 +65,7 @@ def cache_folder(root: Path) -> Path:
         return Path(os.path.expanduser(chosen))
     cache = root / "cache"
     existing = next((path for path in (cache, *cache.parents) if path.exists()), root)
-    return cache if os.access(existing, os.W_OK) else Path("data") / "cache"
+    return cache if os.access(existing, os.W_OK) else USER_DATA_CACHE / "cache"
 
 
 def create_cache(cache: Path) -> None:

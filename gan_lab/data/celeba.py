@@ -8,6 +8,7 @@ for training and 20 held out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.image_files import IMAGE_SUFFIXES
+from gan_lab.data.image_files import IMAGE_SUFFIXES, suffix_of
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError
@@ -110,23 +111,21 @@ def _sample(size: int) -> Arrays:
 
 def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
     assert layout is not None
-    paths = sorted(
-        path for path in layout.images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
-    )
-    labels = _labels(cfg, layout, paths) if cfg.attributes else None
+    names = sorted(name for name in os.listdir(layout.images) if suffix_of(name) in IMAGE_SUFFIXES)
+    labels = _labels(cfg, layout, names) if cfg.attributes else None
     opened = decoding.open_items(
         cfg,
-        [(path,) for path in paths],
+        [(os.path.join(layout.images, name),) for name in names],
         "celeba",
         partial(decoding.read_file, crop=CROP_PIXELS),
         f"crop {CROP_PIXELS}",
         cache=Path(cfg.root),
     )
-    paths = [paths[index] for index in opened.indices]
+    names = [names[index] for index in opened.indices]
     labels = None if labels is None else labels[opened.indices]
-    train, test, validation = _split(layout, paths, labels)
+    train, test, validation = _split(layout, names, labels)
     about = (
-        f"{len(paths):,} faces of CelebA ({len(train):,} train, {len(test):,} held out) from "
+        f"{len(names):,} faces of CelebA ({len(train):,} train, {len(test):,} held out) from "
         f"{layout.images}"
     )
     if cfg.attributes:
@@ -165,7 +164,7 @@ def _class_names(attributes: Sequence[str]) -> list[str]:
     return names
 
 
-def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
+def _labels(cfg: DataConfig, layout: Layout, files: list[str]) -> np.ndarray:
     """Return the class of each image [N] int64: the sum of 2^i over its attributes i."""
     key = f"data.attributes={','.join(cfg.attributes)}"
     if layout.attributes is None:
@@ -178,19 +177,19 @@ def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
             raise UserError(f"{key}: {explain_unknown_name('attribute', name, names)}")
     if len(set(cfg.attributes)) < len(cfg.attributes) or len(cfg.attributes) > MAX_ATTRIBUTES:
         raise UserError(f"{key}: list up to {MAX_ATTRIBUTES} attributes, each once.")
-    missing = [path.name for path in paths if path.name not in rows]
+    missing = [file for file in files if file not in rows]
     if missing:
         raise UserError(
             f"{layout.attributes} lacks {missing[0]} and {len(missing) - 1:,} others. Download the "
             f"complete file from {SITE}."
         )
     columns = [names.index(name) for name in cfg.attributes]
-    has = np.array([[int(rows[path.name][column]) > 0 for column in columns] for path in paths])
+    has = np.array([[int(rows[file][column]) > 0 for column in columns] for file in files])
     return has @ (1 << np.arange(len(columns), dtype=np.int64))
 
 
 def _split(
-    layout: Layout, paths: list[Path], labels: np.ndarray | None
+    layout: Layout, files: list[str], labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return training rows, held-out rows, and the positions of validation images among the latter.
 
@@ -199,7 +198,7 @@ def _split(
     if layout.partition is not None:
         _, rows = _read_table(layout.partition)
         # 0: train, 1: validation, 2: test.
-        part = np.array([int(rows.get(path.name, ["-1"])[0]) for path in paths])
+        part = np.array([int(rows.get(file, ["-1"])[0]) for file in files])
         train = np.flatnonzero(part == 0)
         held_out = np.flatnonzero(part > 0)
         validation = np.flatnonzero(part[part > 0] == 1)
@@ -207,7 +206,7 @@ def _split(
             return train, held_out, validation
         if len(train) and len(held_out):
             return train, held_out, None
-    return *decoding.split_train_test(len(paths), labels), None
+    return *decoding.split_train_test(len(files), labels), None
 
 
 def _read_table(path: Path) -> tuple[list[str], dict[str, list[str]]]:

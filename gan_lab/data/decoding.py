@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.cache import Arrays, decoded_once
+from gan_lab.data.cache import USER_DATA_CACHE, Arrays, decoded_once, hash_file_stats
 from gan_lab.data.image_files import join_and_count, run_in_threads
 from gan_lab.data.image_reader import (
     FIT_DESCRIPTIONS,
@@ -115,7 +115,8 @@ def open_items(
     transform: str = "",
     images: int = 1,
     as_files: bool = False,
-    cache: Path = Path("data"),
+    cache: Path = USER_DATA_CACHE,
+    states: Mapping[str, str] | None = None,
 ) -> DecodedItems:
     """Decode every item into the cache, or on the fly if all take more than ``cfg.cache_gb``.
 
@@ -131,6 +132,7 @@ def open_items(
         images: Number of images that ``read`` stacks along the channels.
         as_files: Use gray images if most files are gray and ``data.channels`` is not set.
         cache: The folder of the cache.
+        states: What ``cache.describe_states`` returned for the files, if it is known.
 
     Raises:
         UserError: More than ``cfg.max_unreadable`` of the items are unreadable, or all of them.
@@ -139,8 +141,8 @@ def open_items(
     frame = Frame(height, width, cfg.fit, cfg.channels == 1)
     auto = as_files and cfg.channels is None
     lazy = len(items) * images * 3 * height * width > cfg.cache_gb * 1e9
-    stats = hash_file_stats(items)
     files = [path for item in items for path in item]
+    stats = hash_file_stats(files, states)
     # Inspected before they are decoded, since all images have one scale.
     inspected, _ = decoded_once(
         cache, "inspected", f"2/{stats}", lambda: {"_facts": inspect_files(files)}
@@ -340,21 +342,6 @@ def _check_unreadable(cfg: DataConfig, problems: list[str], n: int) -> None:
         )
     if problems:
         warnings.warn(f"skipping unreadable files: {unreadable}", stacklevel=3)
-
-
-def hash_file_stats(items: Sequence[Item]) -> str:
-    """Hash the path, size and modification time of files, to detect changes."""
-    digest = hashlib.sha256()
-    working_folder = os.getcwd()
-    for item in items:
-        for path in item:
-            status = os.stat(path)
-            absolute = os.fspath(path)
-            if not absolute.startswith(os.sep):
-                absolute = os.path.join(working_folder, absolute)
-            line = f"{absolute}\0{status.st_size}\0{status.st_mtime_ns}\n"
-            digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def combine_fingerprints(*parts: object) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.cache import USER_DATA_CACHE
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
@@ -36,7 +37,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
             "images."
         )
     root = layouts.resolve_root(cfg.root)
-    found = image_files.take_inventory(root)
+    found = image_files.take_inventory(root, cache=USER_DATA_CACHE)
     found.drop_links()
     found.warn_of_losses()
     _check_images(found, root)
@@ -52,7 +53,9 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     _check_images(found, train_folder)
     if cfg.labels:
         _warn_of_metadata(found)
-    opened = decoding.open_items(cfg, [(path,) for path in files], "folder", as_files=True)
+    opened = decoding.open_items(
+        cfg, [(path,) for path in files], "folder", as_files=True, states=found.states
+    )
     names: list[str] = []
     labels = None
     if cfg.labels:

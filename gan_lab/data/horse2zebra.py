@@ -14,6 +14,7 @@ from pathlib import Path
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download, horses, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.cache import USER_DATA_CACHE
 from gan_lab.data.image_reader import MAX_LEVELS, Levels
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
@@ -48,7 +49,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 
 def _full(cfg: DataConfig, home: Path, folders: layouts.DomainFolders) -> ArrayDataset:
-    found = image_files.take_inventory(home)
+    found = image_files.take_inventory(home, cache=USER_DATA_CACHE)
     found.warn_of_losses()
     lists = [found.under(folder) for folder in (*folders.train, *(folders.held_out or ()))]
     found.use((path for paths in lists for path in paths), "in neither domain")
@@ -68,6 +69,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.DomainFolders) -> ArrayD
             replace(cfg, levels=_levels_of(cfg, is_source)),
             [(path,) for path in (*train, *test)],
             f"unpaired-{domain}",
+            states=found.states,
         )
         try:
             rows = opened.split(len(train))

@@ -30,7 +30,7 @@ from gan_lab.batches import IMAGE_KEYS
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, from_python, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.cache import Arrays, decoded_once
+from gan_lab.data.cache import USER_DATA_CACHE, Arrays, decoded_once, hash_file_stats
 from gan_lab.data.folder import check_held_out_classes
 from gan_lab.data.from_python import LABEL_KEYS
 from gan_lab.data.image_files import join_names
@@ -67,7 +67,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     root = layouts.resolve_root(cfg.root)
     if any((root / name).is_file() for name in SAVE_TO_DISK_FILES):
         return _decode_tables(cfg, root)
-    found = image_files.take_inventory(root)
+    found = image_files.take_inventory(root, cache=USER_DATA_CACHE)
     if found.metadata:
         return _decode_image_folder(cfg, found)
     if _find_parquet(root):
@@ -129,7 +129,9 @@ def _decode_image_folder(cfg: DataConfig, found: image_files.Inventory) -> Array
         column = choose_label_column(columns, found.metadata[0])
     found.use(_match_files(found, paths), "not listed by the metadata")
     found.warn_of_losses()
-    opened = decoding.open_items(cfg, [(path,) for path in paths], "huggingface", as_files=True)
+    opened = decoding.open_items(
+        cfg, [(path,) for path in paths], "huggingface", as_files=True, states=found.states
+    )
 
     names: list[str] = []
     numbers = None
@@ -303,14 +305,14 @@ def _decode_tables(cfg: DataConfig, root: Path) -> ArrayDataset:
     """Decode a saved data set or Parquet files, once: the arrays are kept in the cache."""
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
     applies = (cfg.shape, cfg.fit, cfg.channels, cfg.labels, cfg.direction)
-    key = f"{applies}/1/{decoding.hash_file_stats([(file,) for file in files])}"
+    key = f"{applies}/1/{hash_file_stats(files)}"
     import_extra("datasets", "datasets", f"data.root={cfg.root}")
 
     def build() -> Arrays:
         splits = {name: _prepare(cfg, split) for name, split in _open_tables(cfg, root).items()}
         return _to_arrays(from_python.decode_dataset(_number_together(splits), cfg))
 
-    arrays, _ = decoded_once(Path("data"), f"huggingface-{cfg.size}", key, build)
+    arrays, _ = decoded_once(USER_DATA_CACHE, f"huggingface-{cfg.size}", key, build)
     return _from_arrays(cfg, arrays)
 
 

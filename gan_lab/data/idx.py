@@ -15,7 +15,7 @@ import numpy as np
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.cache import Arrays, decoded_once, file_hash
+from gan_lab.data.cache import USER_DATA_CACHE, Arrays, decoded_once, file_hash
 from gan_lab.data.folder import check_held_out_classes
 from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError
@@ -59,7 +59,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         )
     published_name = find_published_name(files)
     arrays, fingerprint = decoded_once(
-        Path("data"),
+        USER_DATA_CACHE,
         f"idx-{cfg.size}",
         f"{file_hash(files[name] for name in FILE_NAMES)}/{cfg.size}/2",
         lambda: _arrays(files, cfg.size),

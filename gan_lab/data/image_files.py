@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile
 
-from gan_lab.data.cache import cache_folder
+from gan_lab.data.cache import cache_folder, decoded_once, describe_states, hash_file_stats
 from gan_lab.data.facts import FileCounts
 from gan_lab.data.image_reader import HEIF_BRANDS, UNSUPPORTED_MAGIC_NUMBERS, silence_pillow
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER_NAME
-from gan_lab.utils.output import find_outputs, list_recorded
-from gan_lab.utils.provenance import find_recorded_images
+from gan_lab.utils.output import EXPORT_CONFIG, MANIFEST_NAME, find_outputs, list_recorded
+from gan_lab.utils.provenance import SUFFIX, find_recorded_images
 from gan_lab.utils.track import track
 
 # fmt: off
@@ -118,6 +118,10 @@ class Inventory:
     metadata: list[str] = field(default_factory=list)
     # Images that are symbolic links to another image of the list.
     links: set[str] = field(default_factory=set)
+    # The folders with files that may list what the lab wrote.
+    folders_with_records: set[Path] = field(default_factory=set)
+    # See ``cache.describe_states``, for ``decoding.open_items``; empty if it was not needed.
+    states: dict[str, str] = field(default_factory=dict)
 
     @property
     def paths(self) -> list[Path]:
@@ -167,12 +171,15 @@ class Inventory:
             self.left_out[REPEATED_LINKS].update(self.relative(path) for path in self.links)
             self.images = [path for path in self.images if path not in self.links]
 
-    def drop_outputs(self) -> None:
+    def drop_outputs(self, cache: Path | None = None) -> None:
         """Leave out images that the lab wrote, unless it wrote all images.
 
         They are recognized by the manifest of their folder, and copies by their own record.
+
+        Args:
+            cache: Where the data set is cached. Without one, the header of each PNG file is read.
         """
-        marked = find_recorded_images(self.images)
+        marked = self._find_marked(cache)
         recorded = self._list_paths(list_recorded) | marked
         # Files are hashed only if they could be left out.
         if recorded.isdisjoint(self.images) or recorded.issuperset(self.images):
@@ -180,12 +187,27 @@ class Inventory:
         written = self._list_paths(find_outputs) | marked
         self.use([path for path in self.images if path not in written], GAN_LAB_OUTPUT)
 
+    def _find_marked(self, cache: Path | None) -> set[str]:
+        """Return the images with a record of the lab; read unchanged files only once."""
+        candidates = [path for path in self.images if path.lower().endswith(SUFFIX)]
+        if cache is None or not candidates:
+            return find_recorded_images(candidates)
+        self.states = describe_states(self.images)
+
+        def find_rows() -> dict[str, np.ndarray]:
+            marked = find_recorded_images(candidates)
+            return {"rows": np.array([path in marked for path in candidates]).nonzero()[0]}
+
+        key = hash_file_stats(candidates, self.states)
+        arrays, _ = decoded_once(cache, "recorded", key, find_rows)
+        return {candidates[row] for row in arrays["rows"]}
+
     def _list_paths(self, find_names: Callable[[Path], set[str]]) -> set[str]:
-        """Return the paths of the names that are found in each folder of images."""
+        """Return the paths of the names that are found in each folder with records."""
         return {
-            os.path.join(self.folder, inside, name)
-            for inside in self.folders_with_images
-            for name in find_names(self.folder / inside)
+            os.path.join(folder, name)
+            for folder in self.folders_with_records
+            for name in find_names(folder)
         }
 
     def warn_of_losses(self) -> None:
@@ -252,13 +274,22 @@ def suffix_of(name: str) -> str:
 
 
 def take_inventory(
-    folder: Path, exclude: Path | None = None, with_outputs: bool = False
+    folder: Path,
+    exclude: Path | None = None,
+    with_outputs: bool = False,
+    cache: Path | None = None,
 ) -> Inventory:
     """Find the image files at any depth, and count all others.
 
     The folder is searched once, without a system call for each regular file. Hidden folders, runs,
     the decoded cache and the folder ``exclude`` are not searched. Symbolic links are followed, but
-    each folder is visited once, so cycles end. ``with_outputs``: see ``find_images``.
+    each folder is visited once, so cycles end.
+
+    Args:
+        folder: The folder.
+        exclude: A folder to ignore.
+        with_outputs: See ``find_images``.
+        cache: Where the data set is cached, see ``Inventory.drop_outputs``.
     """
     # So that all paths begin with the folder.
     folder = Path.cwd() if str(folder) == "." else folder
@@ -269,6 +300,8 @@ def take_inventory(
     for entry, device, linked in _walk(folder, exclude, found):
         found.seen += 1
         name = entry.name
+        if name in (MANIFEST_NAME, EXPORT_CONFIG):
+            found.folders_with_records.add(Path(entry.path).parent)
         if name.startswith("."):
             found.left_out[HIDDEN_FILES][name] += 1
             continue
@@ -301,9 +334,10 @@ def take_inventory(
         inodes.add(inode)
     # The order of paths, which are compared by their parts.
     found.metadata.sort()
-    found.images.sort(key=lambda path: path.split(os.sep))
+    # no character sorts before the one that no name contains
+    found.images.sort(key=lambda path: path.replace(os.sep, "\0"))
     if not with_outputs:
-        found.drop_outputs()
+        found.drop_outputs(cache)
     return found
 
 

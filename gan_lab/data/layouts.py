@@ -8,14 +8,14 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from filelock import FileLock
 
 from gan_lab.data.archives import describe_problem, unpack
-from gan_lab.data.cache import cache_folder, create_cache
-from gan_lab.data.decoding import hash_file_stats
+from gan_lab.data.cache import USER_DATA_CACHE, cache_folder, create_cache, hash_file_stats
 from gan_lab.data.image_files import Inventory, is_hidden_folder, join_names
 from gan_lab.utils.errors import UserError
 
@@ -72,7 +72,7 @@ def resolve_root(root: str) -> Path:
         raise UserError(f"data.root={root} {problem}. Set it to a folder or a zip file.")
     if problem := describe_problem(path):
         raise UserError(problem)
-    folder = cache_folder(Path("data")) / f"unpacked-{path.stem}-{hash_file_stats([(path,)])[:12]}"
+    folder = cache_folder(USER_DATA_CACHE) / f"unpacked-{path.stem}-{hash_file_stats([path])[:12]}"
     create_cache(folder.parent)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         complete = folder.parent / f".{folder.name}.complete"
@@ -278,7 +278,8 @@ def _split_into_words(name: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", separated.lower())
 
 
-def _is_word_of_split(word: str, aliases: Sequence[str]) -> bool:
+@lru_cache(maxsize=10_000)
+def _is_word_of_split(word: str, aliases: tuple[str, ...]) -> bool:
     """Return whether a word is a name of a split, is derived from one or abbreviates one."""
     for alias in aliases:
         if re.fullmatch(rf"{alias}(s|(sub)?sets?|data|im(g|age)s?|split|part|fold)?", word):

@@ -16,6 +16,7 @@ import numpy as np
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, horses, image_files, image_reader, layouts
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.cache import USER_DATA_CACHE
 from gan_lab.data.decoding import Item
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
@@ -36,7 +37,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     """Decode the set of ``cfg.source``. Raises UserError if a required full set is missing."""
     root = Path(cfg.root)
     if cfg.source != "sample" and root.exists():
-        found = image_files.take_inventory(layouts.resolve_root(cfg.root))
+        found = image_files.take_inventory(layouts.resolve_root(cfg.root), cache=USER_DATA_CACHE)
         train, test = find_pairs(found, cfg.layout)
         if train:
             found.warn_of_losses()
@@ -54,7 +55,7 @@ def is_present(root: Path) -> bool:
     """True if a folder or zip file contains pairs. Raises UserError for ambiguous folders."""
     if not root.exists():
         return False
-    found = image_files.take_inventory(layouts.resolve_root(str(root)))
+    found = image_files.take_inventory(layouts.resolve_root(str(root)), cache=USER_DATA_CACHE)
     return bool(find_pairs(found)[0])
 
 
@@ -65,7 +66,9 @@ def _full(
     train: list[Item],
     test: list[Item],
 ) -> ArrayDataset:
-    opened = decoding.open_items(cfg, [*train, *test], "pairs", read_pair, "pairs", images=2)
+    opened = decoding.open_items(
+        cfg, [*train, *test], "pairs", read_pair, "pairs", images=2, states=found.states
+    )
     train_rows, test_rows = opened.split(len(train))
     channels = opened.frame.channels
     a, b = (0, channels), (channels, 2 * channels)

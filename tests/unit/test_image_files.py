@@ -14,7 +14,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, image_files, image_reader
 from gan_lab.data.image_reader import UnreadableError
 from gan_lab.data.split import SelectedRows
-from gan_lab.utils import output
+from gan_lab.utils import output, provenance
 from gan_lab.utils.output import OutputFiles
 from tests.helpers.pictures import every_fault, every_mode, flat, noise
 
@@ -477,3 +477,41 @@ def test_inventory_hashes_outputs_only_next_to_other_images(
     monkeypatch.setattr(output, "hash_file", lambda path: seen.append(path) or hash_file(path))
     assert len(image_files.take_inventory(tmp_path).images) == left
     assert len(seen) == hashed
+
+
+def test_headers_of_unchanged_files_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cache, a later search reads no file, and a changed file is noticed."""
+    monkeypatch.delenv("GAN_LAB_CACHE", raising=False)
+    photos = tmp_path / "photos"
+    for name in ("a.png", "b.png", "c.jpg"):
+        flat(photos / name, 50)
+    made = photos / "made.png"
+    provenance.save_png(Image.new("L", (8, 8)), made, {"output": "sample"})
+    read: list[str] = []
+    read_record = provenance.read_record
+    monkeypatch.setattr(
+        provenance, "read_record", lambda path: read.append(Path(path).name) or read_record(path)
+    )
+
+    def search() -> list[str]:
+        read.clear()
+        found = image_files.take_inventory(photos, cache=tmp_path / "data")
+        return [Path(path).name for path in found.images]
+
+    assert search() == ["a.png", "b.png", "c.jpg"]
+    assert sorted(read) == ["a.png", "b.png", "made.png"]
+    assert search() == ["a.png", "b.png", "c.jpg"]
+    assert read == []
+    flat(made, 50)
+    assert search() == ["a.png", "b.png", "c.jpg", "made.png"]
+
+
+def test_images_are_sorted_like_paths(tmp_path: Path) -> None:
+    """By their parts: ``a/z.png`` comes before ``a b/y.png`` and ``a-b.png``."""
+    names = ["a/z.png", "a b/y.png", "a-b.png", "a!/x.png", "ab/w.png", "a/b/v.png", "B.png"]
+    for name in names:
+        flat(tmp_path / name, 50)
+    found = image_files.take_inventory(tmp_path).images
+    assert found == [str(path) for path in sorted(tmp_path / name for name in names)]
