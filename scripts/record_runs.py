@@ -1,4 +1,4 @@
-"""Record the runs that the pages of image-to-image methods and of StyleGAN2 quote.
+"""Record the runs that pages of methods quote and that belong to no study and no benchmark table.
 
 Writes docs/results/runs.json: the scores of the best checkpoint of each run, one value per seed.
 Arguments select some rows by their first word, the experiment; without any, all rows are recorded.
@@ -21,9 +21,9 @@ from gan_lab import benchmark  # noqa: E402
 from gan_lab.config.values import split_arguments  # noqa: E402
 from gan_lab.runs.run import Run  # noqa: E402
 from gan_lab.utils.files import read_json, write_text  # noqa: E402
+from scripts.record_benchmark import round_value  # noqa: E402
 
 RECORD = REPOSITORY / "docs" / "results" / "runs.json"
-SIGNIFICANT_DIGITS = 6
 HORSES = "data.source=sample"
 EMOJI_CUT = "data.name=emoji_pairs data.paired=false model.norm=instance"
 # how a run is trained, not what is trained
@@ -81,16 +81,12 @@ def describe(row: Row, runs: Sequence[Run]) -> dict[str, Any]:
         "command": f"make train EXP={experiment}{arguments}",
         "seeds": len(runs),
         "images": runs[0].config.run.images,
+        "images_of_best_checkpoint": [run.best_images for run in runs],
         **{name: first[name] for name in ("split", "fakes", "data") if name in first},
         "scores": {
             name: [round_value(found[name].value) for found in scores] for name in scores[0]
         },
     }
-
-
-def round_value(value: float) -> float:
-    """Round a value to the digits of the record."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
 def main() -> None:

@@ -13,12 +13,14 @@ from statistics import mean, stdev
 import pytest
 
 from benchmarks import quality
+from gan_lab.report.statistics import welch
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "docs" / "studies" / "results"
 SCRIPT = runpy.run_path(str(REPOSITORY / "scripts" / "record_numbers.py"))
 RECORD = json.loads(SCRIPT["RECORD"].read_text(encoding="utf-8"))
 BENCHMARK = runpy.run_path(str(REPOSITORY / "scripts" / "record_benchmark.py"))
+RUNS = json.loads((REPOSITORY / "docs" / "results" / "runs.json").read_text(encoding="utf-8"))
 BENCHMARK_ROWS = json.loads(BENCHMARK["RECORD"].read_text(encoding="utf-8"))["rows"]
 
 DIGIT_SCORES = (
@@ -192,6 +194,82 @@ HORSES += [
         ("`psnr`; ", ("psnr", "psnr_of_input", "psnr_of_nearest")),
     )
 ]
+EMOJI_CUT = "cut data.name=emoji_pairs data.paired=false model.norm=instance"
+BACKWARD = "pix2pix data.direction=BtoA"
+STYLEGAN2 = "stylegan2 run.images=32000 run.evaluate_every_images=8000"
+EMOJI_ENLARGED = "super_resolution data=emoji64 run.images=4000"
+# Page, text with gaps, row of docs/results/runs.json, a score for each gap.
+RUN_QUOTES = [
+    ("cut.md", "(`gain_inside`) | {} dB |", "cut", GAIN),
+    ("cut.md", "(`psnr_outside`) | {} dB |", "cut", BACKGROUND),
+    ("cut.md", "16 minutes of one core): {} dB", EMOJI_CUT, ("psnr",)),
+    ("cut.md", "The unchanged drawing has {} dB", EMOJI_CUT, ("psnr_of_input",)),
+    ("cut.md", "`cyclegan_emoji` {} dB", "cyclegan_emoji", ("psnr",)),
+    ("cut.md", "`pix2pix_emoji`, with pairs, {} dB", "pix2pix_emoji", ("psnr",)),
+    ("README.md", "to zebra: {} dB, {} dB |", "cut", (*GAIN, *BACKGROUND)),
+    ("README.md", "(`data.direction=BtoA`): {} dB, {} dB |", BACKWARD, (*GAIN, *BACKGROUND)),
+    ("README.md", "| {} dB over the gray input", "colorize", ("gain_over_mean_colour",)),
+    ("README.md", "| {} dB inside the hole over", "inpaint", ("gain_over_mean_fill",)),
+    ("README.md", "| {} dB over bicubic", "super_resolution", ("gain_over_bicubic",)),
+    (
+        "pix2pix.md",
+        "| {} dB; {} dB, {} dB |",
+        BACKWARD,
+        ("gain_inside", "psnr_inside", "psnr_outside"),
+    ),
+    ("pix2pix.md", "| the network | {} dB |", "pix2pix_emoji", ("psnr",)),
+    ("pix2pix.md", "the unchanged drawing | {} dB |", "pix2pix_emoji", ("psnr_of_input",)),
+    ("pix2pix.md", "with the nearest drawing | {} dB |", "pix2pix_emoji", ("psnr_of_nearest",)),
+    (
+        "cyclegan.md",
+        "| the network | {} dB (`psnr`) | {} dB (`back_psnr`) |",
+        "cyclegan_emoji",
+        ("psnr", "back_psnr"),
+    ),
+    (
+        "cyclegan.md",
+        "| unchanged input | {} dB (`psnr_of_input`) | {} dB (`back_psnr_of_input`) |",
+        "cyclegan_emoji",
+        ("psnr_of_input", "back_psnr_of_input"),
+    ),
+    (
+        "cyclegan.md",
+        "| {} dB (`cycle_psnr`) | {} dB (`back_cycle_psnr`) |",
+        "cyclegan_emoji",
+        ("cycle_psnr", "back_cycle_psnr"),
+    ),
+    (
+        "restoration.md",
+        "`gain_over_mean_fill` | {} dB | {} dB | {} dB |",
+        "inpaint",
+        ("psnr_inside", "psnr_inside_of_mean_fill", "gain_over_mean_fill"),
+    ),
+    (
+        "restoration.md",
+        "In the whole image, `psnr` is {} dB, and {} dB with the hole filled",
+        "inpaint",
+        ("psnr", "psnr_of_mean_fill"),
+    ),
+    (
+        "restoration.md",
+        "`gain_over_nearest_pixel` | {} dB | {} dB | {} dB |",
+        "super_resolution",
+        ("psnr", "psnr_of_nearest_pixel", "gain_over_nearest_pixel"),
+    ),
+    (
+        "restoration.md",
+        "bicubic upsampling, at {} dB, is worse",
+        "super_resolution",
+        ("psnr_of_bicubic",),
+    ),
+    (
+        "restoration.md",
+        "`gain_over_bicubic` | {} dB | {} dB | {} dB |",
+        EMOJI_ENLARGED,
+        ("psnr", "psnr_of_bicubic", "gain_over_bicubic"),
+    ),
+    ("stylegan2.md", "`fd_digits` is {}", STYLEGAN2, ("fd_digits",)),
+]
 # Page, text, row of the benchmark, score.
 BENCHMARK_SENTENCES = [
     ("docs/methods/r3gan.md", "`fd_digits` 1.31 ± 0.14", "r3gan", "fd_digits"),
@@ -322,26 +400,67 @@ def test_cost_of_live_page_equals_benchmark() -> None:
     assert f"after {recognized['images']:,} images, {math.ceil(recognized['seconds'])} (" in text
 
 
-def test_restoration_scores_equal_committed_runs() -> None:
-    """The tables of docs/methods/restoration.md have the scores of the runs in docs/results."""
-    path = REPOSITORY / "docs" / "results" / "restoration.json"
-    runs = json.loads(path.read_text(encoding="utf-8"))
-    compared = set()
-    for line in read_page("docs/methods/restoration.md").splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not line.startswith("|") or cells[0].strip("`") not in runs:
-            continue
-        name = cells[0].strip("`")
-        compared.add(name)
-        score, baseline, gain = (float(cell.removesuffix(" dB")) for cell in cells[2:5])
-        scores = runs[name]["scores"]
-        network, trivial, difference = cells[1].replace("`", "").split(", ")
-        assert score == round(scores[network], 1)
-        assert baseline == round(scores[trivial], 1)
-        assert gain == round(scores[difference], 1)
-        # the network is better than each restoration without one by at least 1 dB
-        assert all(scores[key] >= 1 for key in scores if key.startswith("gain_over_"))
-    assert compared == runs.keys()
+@pytest.mark.parametrize(("page", "text", "row", "scores"), RUN_QUOTES)
+def test_score_equals_recorded_run(page: str, text: str, row: str, scores: tuple[str, ...]) -> None:
+    """A page of a method differs from docs/results/runs.json.
+
+    scripts/record_runs.py writes it, with the values of all seeds.
+    """
+    values = [", ".join(f"{value:.1f}" for value in RUNS[row]["scores"][x]) for x in scores]
+    expected = text.format(*values)
+    assert expected in " ".join(read_page(f"docs/methods/{page}").split())
+
+
+def test_scores_of_colorization_equal_recorded_runs() -> None:
+    """The table has the first seed, the sentence below it the others."""
+    first, *others = (f"{x:.1f}" for x in RUNS["colorize"]["scores"]["gain_over_mean_colour"])
+    page = " ".join(read_page("docs/methods/pix2pix.md").split())
+    assert f"tinted by the mean color | {first} dB |" in page
+    assert f"`gain_over_mean_colour` {' and '.join(others)} dB" in page
+    assert f"| `colorize` | `psnr` | {RUNS['colorize']['scores']['psnr'][0]:.1f} dB |" in page
+
+
+def test_scores_of_stylegan2_equal_recorded_run() -> None:
+    """The sentence has the accuracy and the recall of the run."""
+    scores = {name: values[0] for name, values in RUNS[STYLEGAN2]["scores"].items()}
+    page = " ".join(read_page("docs/methods/stylegan2.md").split())
+    accuracy, recall = scores["label_accuracy"], scores["recall_digits"]
+    assert f"`label_accuracy` {accuracy:.3f}, but `recall_digits` is {recall:g}:" in page
+
+
+def test_selected_checkpoint_of_cut_equals_recorded_run() -> None:
+    """The page explains the negative gain by the selected checkpoint."""
+    (seed,) = [i for i, gain in enumerate(RUNS["cut"]["scores"]["gain_inside"]) if gain < 0]
+    images = RUNS["cut"]["images_of_best_checkpoint"][seed]
+    text = f"With seed {seed} the score selects the checkpoint after {images:,} images"
+    assert text in " ".join(read_page("docs/methods/cut.md").split())
+
+
+def test_every_recorded_run_is_quoted() -> None:
+    """A recorded run is quoted by a page, and its command is that of a row."""
+    assert {row for _, _, row, _ in RUN_QUOTES} == RUNS.keys()
+
+
+def test_restorations_are_better_than_without_a_network() -> None:
+    """Each one by at least 1 dB than every restoration without a network."""
+    gains = {
+        (row, score): values
+        for row, run in RUNS.items()
+        for score, values in run["scores"].items()
+        if score.startswith("gain_over_")
+    }
+    assert len(gains) >= 5
+    assert not {key: values for key, values in gains.items() if min(values) < 1}
+
+
+def test_cut_differs_from_cyclegan_by_recorded_runs() -> None:
+    """The mean difference and its confidence interval, which includes 0."""
+    cyclegan = read_results("paired", "unpaired", "gain_inside")
+    effect = welch(cyclegan, RUNS["cut"]["scores"]["gain_inside"])
+    text = " ".join(read_page("docs/methods/cut.md").split())
+    assert f"CycleGAN gains {effect.difference:.1f} dB more than CUT in the mean" in text
+    assert f"(95 % confidence interval: {effect.low:.1f} to {effect.high:.1f}," in text
+    assert effect.low < 0 < effect.high
 
 
 def test_cpu_seconds_of_commands_equal_benchmark() -> None:
