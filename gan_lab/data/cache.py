@@ -34,7 +34,7 @@ def describe_states(paths: Iterable[str | Path]) -> dict[str, str]:
     """Return a line with the absolute path, size and modification time of each file."""
     states = {}
     prefix = os.path.join(os.getcwd(), "")
-    for path in map(os.fspath, paths):
+    for path in [os.fspath(path) for path in paths]:
         status = os.stat(path)
         start = "" if path.startswith(os.sep) else prefix
         states[path] = f"{start}{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
