@@ -215,7 +215,7 @@ bench-quality: $(READY)  ## [ARGS="cgan dcgan --budgets 30,60"]: scores of digit
 bench-start: $(READY)  ## CPU seconds of each command, and of a training until its first iteration
 	@exec $(VENV)/bin/python -m benchmarks.startup $(ARGS)
 
-bench-growth: $(READY)  ## CPU seconds of folders of 1,000 to 60,000 images: start, labels, fingerprint, near copies
+bench-growth: $(READY)  ## CPU seconds of folders of 1,000 to 200,000 images: start, labels, fingerprint, near copies
 	@exec $(VENV)/bin/python -m benchmarks.growth $(ARGS)
 
 gpu-check: $(READY)  ## on a GPU: correctness and speed, one table

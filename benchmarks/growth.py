@@ -27,7 +27,7 @@ from gan_lab.data.cache import hash_file_stats
 from gan_lab.metrics.nearest_neighbors import MAX_FAKES
 from gan_lab.metrics.neighbor_search import NeighborSearch
 
-NUMBERS = (1_000, 10_000, 60_000)
+NUMBERS = (1_000, 10_000, 60_000, 200_000)
 SIZE_PX = 8
 # a class for each of these, so that the number of classes grows with the images
 IMAGES_PER_CLASS = 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -23,6 +24,7 @@ from gan_lab.studies.verdict import (
     count_verdicts,
 )
 from gan_lab.utils.files import read_json, write_text
+from gan_lab.utils.numbers import format_rounded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,6 +56,11 @@ INDEX_COLUMNS = [
     "what this says about the claim",
     "minutes",
 ]
+# The endings of the names of their distances (``metrics/evaluator.py``), and how they are called.
+TRIVIAL_GENERATORS = {
+    "_of_replay": "copies of training images",
+    "_of_mean_image": "the mean training image",
+}
 # The rules that all pages share.
 TEST_RULES = """\
 All tests are two-sided, at 5 % for all predictions of a study together. Values are compared on the
@@ -195,6 +202,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
     for arm in study.arms:
         values = [verdict.format_values(results, arm, value) for value in columns]
         arms.append([f"`{arm}`", *values])
+    arms += _format_baselines(results, columns)
     design = _format_table(
         ["arm", f"arguments of `gan_lab/studies/measures/{study.measure}.py`"],
         [[f"`{arm}`", f"`{arguments}`"] for arm, arguments in study.arms.items()],
@@ -208,7 +216,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         f"# {study.chapter}. {study.title}",
         f"**Claim:** {study.claim}",
         f"Source: {study.source}.",
-        f"**Prediction**, as recorded before the first run: {study.prediction}",
+        f"**Prediction**, as recorded before the first run of these seeds: {study.prediction}",
         f"**Known before:** {study.known_before}" if study.known_before else "",
         f"**Verdict:** {VERDICT_SENTENCES[verdict.combine_verdicts(judged)]} "
         f"**{verdict.format_combined_verdict(judged)}**: "
@@ -237,6 +245,28 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _format_baselines(results: Results, columns: Sequence[str]) -> list[list[str]]:
+    """Return a row per trivial generator whose distances were recorded.
+
+    Arms with other data or scores have a row each.
+    """
+    rows = []
+    for ending, title in TRIVIAL_GENERATORS.items():
+        arms_by_cells: dict[tuple[str, ...], list[str]] = {}
+        for arm, runs in results.items():
+            cells = tuple(
+                format_rounded(statistics.mean(found), 3) if found else ""
+                for value in columns
+                for found in [[run[value + ending] for run in runs if value + ending in run]]
+            )
+            if any(cells):
+                arms_by_cells.setdefault(cells, []).append(f"`{arm}`")
+        for cells, arms in arms_by_cells.items():
+            note = f" ({', '.join(arms)})" if len(arms_by_cells) > 1 else ""
+            rows.append([title + note, *cells])
+    return rows
+
+
 def is_superseded(folder: Path, study: Study) -> bool:
     """Return True if the study with the better design has full results in a folder."""
     if not study.superseded_by:
@@ -262,7 +292,7 @@ def render_index(folder: Path) -> str:
             label = verdict.format_combined_verdict(judged)
             counts = count_verdicts([each.verdict for each in judged])
             seconds = found["full"].seconds or 0.0
-            total_seconds += seconds
+            total_seconds += 0.0 if is_superseded(folder, study) else seconds
             minutes = f"{seconds / 60:.0f}" if seconds else ""
             says = found["full"].conclusion
             if _describe_age(study, found["full"]):
@@ -292,9 +322,10 @@ def render_index(folder: Path) -> str:
     parts = [
         "# Studies",
         "Each study turns a claim of the GAN literature into an experiment. Its predictions, arms "
-        "and measure are recorded in `studies/<name>.yaml` before the first run and are not "
-        "changed afterwards. The wording of some claims was revised after the runs. What was known "
-        'about the arms before is on the page, under "Known before".',
+        "and measure are recorded in `studies/<name>.yaml` before the first run of its seeds and "
+        "are not changed afterwards. The wording of some claims was revised after the runs. What "
+        "was known about the arms before, also from an earlier design, is on the page, under "
+        '"Known before".',
         "- **Supported**: every prediction of the study passes a significance test at 5 %.\n"
         "- **Contradicted**: at least one value is significantly on the wrong side of its "
         "predicted limit, possibly because the effect is smaller than predicted.\n"
@@ -310,7 +341,7 @@ def render_index(folder: Path) -> str:
         "BUDGET=quick WORKERS=2`, uses small budgets and mostly one seed; it is a demonstration, "
         "and its tests are rarely significant.",
         _format_table(INDEX_COLUMNS, rows),
-        "Verdicts and minutes are those of the full edition. It took "
+        "Verdicts and minutes are those of the full edition. These studies took "
         f"{total_seconds / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
         "EPYC or an Intel Xeon; `make study STUDY=all WORKERS=2` shares it between two processes.",
         *earlier,

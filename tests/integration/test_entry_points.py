@@ -979,6 +979,40 @@ def test_script_record_benchmark(
         assert "| 3 ± 1.4 | |" in line
 
 
+def test_script_record_runs(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chosen row has the scores of each seed, and the other rows stay."""
+    from scripts import record_runs
+
+    trained: list[list[str]] = []
+
+    def train_once(command: list[str]) -> Path:
+        trained.append(command)
+        run = run_folder("cut", tmp_path / f"seed{len(trained)}", data_root)
+        protocol = {"split": "test", "fakes": 100}
+        entry = {"value": 10.0 + len(trained), "higher_is_better": True, "protocol": protocol}
+        summary = {"scores": {"best": {"psnr": entry}}, "images": 80, "iteration": 10}
+        summary["best_iteration"] = 4 * len(trained)
+        (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+        return run
+
+    monkeypatch.setattr(record_runs.benchmark, "train_once", train_once)
+    monkeypatch.setattr(record_runs, "RECORD", tmp_path / "runs.json")
+    rows = (record_runs.Row("cut", seeds=2), record_runs.Row("colorize"))
+    monkeypatch.setattr(record_runs, "ROWS", rows)
+    (tmp_path / "runs.json").write_text('{"colorize": {"seeds": 1}}', encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["record_runs.py", "cut"])
+    record_runs.main()
+    assert [command[-1] for command in trained] == ["run.seed=0", "run.seed=1"]
+    recorded = json.loads((tmp_path / "runs.json").read_text(encoding="utf-8"))
+    assert list(recorded) == ["cut", "colorize"]
+    assert recorded["colorize"] == {"seeds": 1}
+    assert recorded["cut"]["scores"] == {"psnr": [11, 12]}
+    assert recorded["cut"]["images_of_best_checkpoint"] == [32, 64]
+    assert recorded["cut"]["command"] == 'make train EXP=cut ARGS="data.source=sample"'
+
+
 def test_script_train_digit_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two batches give weights that load, with a record of them."""
     from scripts import train_digit_classifier

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from gan_lab.studies import BUDGETS, Budget, Prediction, Study, engine, study_pa
 from gan_lab.studies.measures import Arm, optimum, simultaneous
 from gan_lab.studies.verdict import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.numbers import format_rounded
 from tests.helpers.reports import written_run
 
 BOOK = Path(__file__).parents[2] / "docs" / "studies"
@@ -423,6 +425,35 @@ def test_every_verdict_has_a_sentence_on_the_claim(study: Study) -> None:
         assert written["text"] in text
         assert study.claim in text
         assert study.prediction in text
+
+
+@pytest.mark.parametrize("study", MEASURED_STUDIES, ids=lambda study: study.name)
+def test_pages_show_recorded_distances_of_trivial_generators(study: Study) -> None:
+    """A page hides how near copies of training images, or their mean, would have been."""
+    found = study_page.read_results(BOOK / "results", study)["full"]
+    columns = [*(prediction.value for prediction in study.predictions), *study.shown]
+    page = (BOOK / f"{study.name}.md").read_text(encoding="utf-8")
+    for ending, title in study_page.TRIVIAL_GENERATORS.items():
+        recorded = {
+            format_rounded(mean(run[value + ending] for run in runs), 3)
+            for runs in found.results.values()
+            for value in columns
+            if value + ending in runs[0]
+        }
+        rows = [line for line in page.splitlines() if line.startswith(f"| {title}")]
+        cells = {cell.strip() for row in rows for cell in row.strip("|").split("|")[1:]}
+        assert cells - {""} == recorded
+
+
+def test_groups_of_critic_across_explain_the_correlation() -> None:
+    """In every seed the four slowest trainings are the worst; separating them alone gives 0.76."""
+    results = json.loads((BOOK / "results/critic_across/full.json").read_text("utf-8"))["results"]
+    for seeds in results.values():
+        assert all(min(seed["score"][:4]) > max(seed["score"][4:]) for seed in seeds)
+    # ranks that are random within each group of four are 2.5 and 6.5 in the mean
+    ranks, groups = np.arange(1, 9), np.repeat([2.5, 6.5], 4)
+    text = (BOOK / "critic_across.md").read_text("utf-8")
+    assert f"alone gives {np.cov(ranks, groups)[0, 1] / ranks.var(ddof=1):.2f};" in text
 
 
 def test_pages_say_what_was_known_before() -> None:
