@@ -20,6 +20,7 @@ RESULTS = REPOSITORY / "docs" / "studies" / "results"
 SCRIPT = runpy.run_path(str(REPOSITORY / "scripts" / "record_numbers.py"))
 RECORD = json.loads(SCRIPT["RECORD"].read_text(encoding="utf-8"))
 BENCHMARK = runpy.run_path(str(REPOSITORY / "scripts" / "record_benchmark.py"))
+SENSITIVITY = runpy.run_path(str(REPOSITORY / "scripts" / "record_sensitivity.py"))
 RUNS = json.loads((REPOSITORY / "docs" / "results" / "runs.json").read_text(encoding="utf-8"))
 BENCHMARK_ROWS = json.loads(BENCHMARK["RECORD"].read_text(encoding="utf-8"))["rows"]
 
@@ -477,6 +478,16 @@ def test_cpu_seconds_of_commands_equal_benchmark() -> None:
     cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
     medians = [f"{statistics.median(seconds):.1f}" for seconds in recorded.values()]
     assert [cell[1] for cell in cells[2:]] == medians
+
+
+def test_thresholds_of_extractors_equal_record() -> None:
+    """The table of sensitivities is the committed one, with a row for each shipped extractor."""
+    recorded = json.loads(SENSITIVITY["RECORD"].read_text(encoding="utf-8"))
+    page = SENSITIVITY["PAGE"].read_text(encoding="utf-8")
+    assert SENSITIVITY["rewrite_table"](page, SENSITIVITY["render_rows"](recorded)) == page
+    for row in SENSITIVITY["ROWS"]:
+        assert recorded[row.data]["n"] == row.n
+        assert list(recorded[row.data]["thresholds"]) == list(row.extractors)
 
 
 def test_growth_with_number_of_images_equals_benchmark() -> None:

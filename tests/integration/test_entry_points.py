@@ -7,6 +7,7 @@ the Makefile and the command line, so that a new entry point without a test fail
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -1011,6 +1012,44 @@ def test_script_record_runs(
     assert recorded["cut"]["scores"] == {"psnr": [11, 12]}
     assert recorded["cut"]["images_of_best_checkpoint"] == [32, 64]
     assert recorded["cut"]["command"] == 'make train EXP=cut ARGS="data.source=sample"'
+
+
+def test_script_record_sensitivity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record and table have the thresholds of the chosen data set; the other one stays."""
+    from gan_lab.sensitivity.detection import DetectionResult, SensitivityReport
+    from gan_lab.sensitivity.distortions import DISTORTIONS
+    from scripts import record_sensitivity
+
+    applied = [each for each in DISTORTIONS if not each.needs_labels]
+
+    def measure_sensitivity(data: object, n: int, wanted: list[str], cfg: object) -> object:
+        results = []
+        for extractor, measure in itertools.product(wanted, ("kd", "precision")):
+            for distortion in applied:
+                # the kernel distance detects the largest severity only, and no blur
+                detected = [False] * len(distortion.severities)
+                detected[-1] = measure == "kd" and distortion.name != "blur"
+                results.append(DetectionResult(extractor, measure, distortion, [], detected))
+        return SensitivityReport("emoji", n, results, [])
+
+    monkeypatch.setattr(record_sensitivity.detection, "measure_sensitivity", measure_sensitivity)
+    page = tmp_path / "metrics.md"
+    shutil.copy(record_sensitivity.PAGE, page)
+    monkeypatch.setattr(record_sensitivity, "PAGE", page)
+    monkeypatch.setattr(record_sensitivity, "RECORD", tmp_path / "sensitivity.json")
+    kept = {"n": 7, "measure": "kd", "thresholds": {"pixels": {"blur": 3}}}
+    (tmp_path / "sensitivity.json").write_text(json.dumps({"mnist": kept}), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["record_sensitivity.py", "emoji"])
+    record_sensitivity.main()
+    recorded = json.loads((tmp_path / "sensitivity.json").read_text(encoding="utf-8"))
+    assert list(recorded) == ["emoji", "mnist"]
+    assert recorded["mnist"] == kept
+    assert recorded["emoji"]["thresholds"]["lite0"]["blur"] is None
+    assert recorded["emoji"]["thresholds"]["lite0"]["noise"] == 64
+    text = page.read_text(encoding="utf-8")
+    assert "| emoji, 50 | `lite0_mid` | - | 64 | 8 | 25 | 50 |  | 100 | 98 |\n" in text
+    assert "| mnist, 7 | `pixels` | 3 |  |  |  |  |  |  |  |\n" in text
+    assert "faces32, 40" not in text
 
 
 def test_script_train_digit_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
