@@ -146,7 +146,7 @@ class Study:
         """Hash the design: claim, prediction, measure, arms, predictions and budget.
 
         Results are stored with these 16 hexadecimal digits, so that results of another design are
-        rejected. ``fingerprints.py`` hashes what the design refers to: configs and measure.
+        rejected. ``measurement_record.py`` hashes what the design refers to: configs and measure.
         """
         design = {
             key: value

@@ -167,10 +167,9 @@ def _judge_look(study: Study, design: Budget, results: Results, n: int) -> list[
         if some:
             seeds = ", ".join(f"{count} of {arm}" for arm, count in some.items())
             reason = f"seeds without a value, {seeds}"
-        elif test is not None and _have_failed(prediction, results):
+        elif test is not None and (failure := _describe_failure(prediction, results)):
             # the better one of two failures shows nothing about the claim
-            verdict = INCONCLUSIVE
-            reason = f"both arms fail, with precision and recall below {MAX_FAILED_RATE:g}"
+            verdict, reason = INCONCLUSIVE, failure
         judged.append(
             JudgedPrediction(prediction, test, verdict, reason, n, some, len(predictions))
         )
@@ -305,10 +304,23 @@ def _has_failed(results: Results, arm: str) -> bool:
     return False
 
 
-def _have_failed(prediction: Prediction, results: Results) -> bool:
-    """Return True if both arms of a prediction have failed, so that neither can be better."""
-    arms = [prediction.arm, prediction.other]
-    return all(arm is not None and _has_failed(results, arm) for arm in arms)
+def _describe_failure(prediction: Prediction, results: Results) -> str:
+    """Describe how both arms of a prediction have failed, so that neither can be better, or ""."""
+    if prediction.other is None:
+        return ""
+    arms = (prediction.arm, prediction.other)
+    if all(_has_failed(results, arm) for arm in arms):
+        return f"both arms fail, with precision and recall below {MAX_FAILED_RATE:g}"
+    if all(_is_beaten_by_mean_image(results, arm, prediction.value) for arm in arms):
+        return "both arms fail, the mean training image is as near to real images"
+    return ""
+
+
+def _is_beaten_by_mean_image(results: Results, arm: str, distance: str) -> bool:
+    """Return True if the mean distance of an arm is no smaller than that of the mean image."""
+    own = select_values(results, arm, distance)
+    trivial = select_values(results, arm, f"{distance}_of_mean_image")
+    return bool(own and trivial) and mean(own) >= mean(trivial)
 
 
 def _describe_needed_seeds(prediction: Prediction, test: PredictionTest, tests: int) -> str:

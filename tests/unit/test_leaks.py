@@ -77,6 +77,19 @@ def test_leak_share_is_between_reals_and_augmented(
     assert policy in protocol["classifier"]
 
 
+def test_no_leaks_are_computed_with_too_few_images(
+    digits: GANDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 49 test images there is no score: a detector is unreliable below 50."""
+    monkeypatch.setattr(leaks, "TRAINING_STEPS", 1)
+    found = {
+        images: leaks.find_leaks(Generator(digits, "ada", 0.0), digits, 0, images)  # type: ignore[arg-type]
+        for images in (49, 50)
+    }
+    assert found[49] == ({}, {})
+    assert set(found[50][0]) == set(leaks.SCORE_NAMES)
+
+
 def test_detector_is_deterministic(
     digits: GANDataModule,
 ) -> None:

@@ -336,6 +336,27 @@ def test_arms_that_fail_conclude_nothing() -> None:
     assert "These arms fail (mean precision and recall are below 0.1): `b`." in page
 
 
+def test_arms_beaten_by_mean_image_conclude_nothing() -> None:
+    """The better of two generators that one gray picture beats supports no claim."""
+    study = make_study(Prediction("kd_lite0_mid", "a", "below", other="b"), looks=(3,))
+    low, high = [5600.0, 5500.0, 5700.0], [7700.0, 7800.0, 7600.0]
+
+    def judge(mean_image: float) -> verdict.JudgedPrediction:
+        trivial = {"kd_lite0_mid_of_mean_image": mean_image}
+        results = {
+            arm: [{"kd_lite0_mid": value} | trivial for value in values]
+            for arm, values in (("a", low), ("b", high))
+        }
+        (judged,) = verdict.judge_predictions(study, "full", results)
+        return judged
+
+    beaten = judge(5_500.0)
+    assert beaten.verdict == INCONCLUSIVE
+    assert "mean training image" in beaten.note
+    # the mean of the better arm is 5,600
+    assert judge(5_601.0).verdict == SUPPORTED
+
+
 def test_needed_seeds_have_the_stated_power() -> None:
     """Simulated with the observed means and standard deviations as the true ones."""
     rng = np.random.default_rng(10)
