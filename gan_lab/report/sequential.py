@@ -112,7 +112,7 @@ def compute_look_levels(
             p[ratio] = compute_p_values(one, other)
             if rank >= MIN_RANK:
                 # rank - 1 studies have a smaller p-value, so the error is not above its share
-                found.append(float(np.partition(p[ratio], rank)[rank - 1]))
+                found.append(float(np.partition(p[ratio], rank - 1)[rank - 1]))
         # without enough studies in the tail: Bonferroni's level, the share itself
         levels.append(min(found) if number == 0 or len(found) == 1 else min(found[1:]))
         for ratio in ratios:

@@ -79,13 +79,10 @@ If one value is not on the scale, such as a distance of 0, all stay untransforme
 least" and a margin of no effect are in units of the rate or correlation itself, so these are then
 untransformed too.
 
-Discrete values (some are equal, and fewer than four distinct) are tested by permutation, against a \
-bound by the sign
-test; a margin between two arms of them is not tested. A seed without a value, or two arms that both
-fail (mean precision and recall below 0.1, or no smaller distance than the mean training image), \
-make a prediction inconclusive. So does a base arm whose
-values are all at a bound of the score (a floor effect or ceiling effect), unless the \
-difference is significant.
+Discrete values (some are equal, and fewer than four distinct) are tested by permutation, against
+a bound by the sign test; a margin between two arms of them is not tested. A seed without a value,
+or two arms that both fail (mean precision and recall below 0.1, or no smaller distance than the
+mean training image), XX significant.
 
 A study may add seeds in steps and test after each \
 ([group-sequential designs](../sequential.md))."""

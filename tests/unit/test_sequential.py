@@ -97,6 +97,17 @@ def test_levels_of_looks_approach_the_normal_ones() -> None:
     assert compute_look_levels((5,), 0.05, POCOCK) == (0.05,)
 
 
+def test_later_look_rejects_its_share_of_simulated_studies() -> None:
+    """The level of a look is the p-value of a rank, not any smaller one."""
+    looks, n = (6, 9), sequential.SIMULATED_STUDIES
+    levels = compute_look_levels(looks, 0.05, POCOCK, samples=1)
+    spent = [sequential.compute_spent_level(look / 9, 0.05, POCOCK) for look in looks]
+    (values,) = np.random.default_rng(0).standard_normal((1, n, 9))
+    p = [sequential.compute_p_values(values[:, :look]) for look in looks]
+    goes_on = p[0] > levels[0]
+    assert np.count_nonzero(p[1][goes_on] <= levels[1]) == int(n * (spent[1] - spent[0]))
+
+
 @pytest.mark.parametrize("spending", [OBRIEN_FLEMING, POCOCK])
 def test_null_studies_are_wrong_in_five_percent(spending: str) -> None:
     """2,000 null studies through all looks, for each distribution; 1 % is simulation error."""
