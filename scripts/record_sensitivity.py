@@ -22,6 +22,7 @@ from gan_lab import data as datasets  # noqa: E402
 from gan_lab.config import loading  # noqa: E402
 from gan_lab.sensitivity import detection  # noqa: E402
 from gan_lab.sensitivity.distortions import DISTORTIONS  # noqa: E402
+from gan_lab.sensitivity.sensitivity_page import format_threshold  # noqa: E402
 from gan_lab.utils.files import read_json, write_text  # noqa: E402
 
 RECORD = REPOSITORY / "docs" / "results" / "sensitivity.json"
@@ -70,16 +71,12 @@ def render_rows(recorded: dict[str, Any]) -> list[str]:
         label = f"{data}, {entry['n']}"
         for extractor, thresholds in entry["thresholds"].items():
             cells = [
-                _format_threshold(thresholds[each.name]) if each.name in thresholds else ""
+                format_threshold(thresholds[each.name]) if each.name in thresholds else ""
                 for each in DISTORTIONS
             ]
             rows.append(f"| {label} | `{extractor}` | {' | '.join(cells)} |")
             label = ""
     return rows
-
-
-def _format_threshold(threshold: int | None) -> str:
-    return "-" if threshold is None else str(threshold)
 
 
 def rewrite_table(page: str, rows: Sequence[str]) -> str:

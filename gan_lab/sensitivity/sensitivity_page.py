@@ -23,8 +23,13 @@ def list_thresholds(report: SensitivityReport) -> list[tuple[str, list[str]]]:
     for score in report.scores:
         results = [report.get_result(score, each.name) for each in report.distortions]
         thresholds = [result.threshold for result in results]
-        rows.append((score, ["-" if each is None else str(each) for each in thresholds]))
+        rows.append((score, [format_threshold(each) for each in thresholds]))
     return rows
+
+
+def format_threshold(threshold: int | None) -> str:
+    """Format a detection threshold: a dash if even the largest severity is not detected."""
+    return "-" if threshold is None else str(threshold)
 
 
 def list_columns(report: SensitivityReport) -> list[str]:

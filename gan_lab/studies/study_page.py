@@ -251,11 +251,11 @@ def _format_baselines(results: Results, columns: Sequence[str]) -> list[list[str
     rows = []
     for ending, title in TRIVIAL_GENERATORS.items():
         arms_by_cells: dict[tuple[str, ...], list[str]] = {}
-        for arm, runs in results.items():
+        for arm in results:
             cells = tuple(
                 format_rounded(statistics.mean(found), 3) if found else ""
                 for value in columns
-                for found in [[run[value + ending] for run in runs if value + ending in run]]
+                for found in [verdict.select_values(results, arm, value + ending)]
             )
             if any(cells):
                 arms_by_cells.setdefault(cells, []).append(f"`{arm}`")
@@ -284,13 +284,13 @@ def render_index(folder: Path) -> str:
         found = read_results(folder, study)
         title = f"[{study.title}]({study.name}.md)" if found else study.title
         concluded, label, counts, minutes, says = "", "", "", "", ""
+        seconds = 0.0
         if "full" in found:
             judged = verdict.judge_predictions(study, "full", found["full"].results)
             concluded = verdict.combine_verdicts(judged)
             label = verdict.format_combined_verdict(judged)
             counts = count_verdicts([each.verdict for each in judged])
             seconds = found["full"].seconds or 0.0
-            total_seconds += 0.0 if is_superseded(folder, study) else seconds
             minutes = f"{seconds / 60:.0f}" if seconds else ""
             says = found["full"].conclusion
             if _describe_age(study, found["full"]):
@@ -303,6 +303,7 @@ def render_index(folder: Path) -> str:
             continue
         if concluded:
             verdicts.append(concluded)
+        total_seconds += seconds
         rows.append(row)
     unmeasured = len(rows) - len(verdicts)
     waiting = ""
