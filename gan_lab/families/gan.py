@@ -10,8 +10,9 @@ Variants:
 
 Regularization of the discriminator, all off by default: one-sided label smoothing (Salimans et al.
 2016, arXiv 1606.03498, section 3.4), instance noise (Sønderby et al. 2016, arXiv 1610.04490,
-section 4), weight decay, dropout, pretraining, and R1 (Mescheder et al. 2018, arXiv 1801.04406,
-equation 9), optionally lazy (Karras et al. 2020, arXiv 1912.04958, section 3.1).
+section 4), weight decay, dropout, pretraining, packing (Lin et al. 2018, arXiv 1712.04086), and R1
+(Mescheder et al. 2018, arXiv 1801.04406, equation 9), optionally lazy (Karras et al. 2020, arXiv
+1912.04958, section 3.1). With packing, R1 is the mean over images, not over packs.
 
 Differs from the paper:
 - Adam instead of momentum. One discriminator step per generator step (k = 1, as in the paper's
@@ -32,13 +33,14 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 
 from gan_lab import losses, networks, penalties
 from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.packing import PackedDiscriminator
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
@@ -71,6 +73,8 @@ class GANConfig(ModelConfig):
     slope: float = number(0.2, minimum=0, maximum=1)
     # images on which only the discriminator is trained at first
     pretrain_images: int = number(0, minimum=0)
+    # images that the discriminator rates together (PacGAN)
+    pack: int = number(1, minimum=1)
     # gamma of the R1 penalty gamma/2 * E[|grad D(x)|^2] on reals; 0: none
     r1_weight: float = number(0.0, minimum=0)
     # lazy regularization: apply R1 every k iterations with k times the weight
@@ -84,11 +88,18 @@ class GAN(Family):
     capturable = True
 
     def build_networks(self, spec: ImageSpec, cfg: GANConfig) -> None:
-        sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
-        self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
-        self.discriminator = networks.discriminator(
-            cfg.network, dropout=cfg.dropout, slope=cfg.slope, **sizes
+        sizes: dict[str, Any] = {"width": cfg.width, "norm": cfg.norm}
+        self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, shape=spec.shape, **sizes)
+        channels, height, width = spec.shape
+        self.discriminator: nn.Module = networks.discriminator(
+            cfg.network,
+            shape=(cfg.pack * channels, height, width),
+            dropout=cfg.dropout,
+            slope=cfg.slope,
+            **sizes,
         )
+        if cfg.pack > 1:
+            self.discriminator = PackedDiscriminator(self.discriminator, cfg.pack)
         self.loss_d, self.loss_g, self.threshold = losses.LOSSES[cfg.loss]
         if cfg.label_smoothing:
             if cfg.loss == "hinge":

@@ -50,6 +50,8 @@ class SNGANConfig(ModelConfig):
     halvings: int = number(0, minimum=0)
     # further blocks of the discriminator at the lowest resolution
     last_blocks: int = number(1, minimum=0)
+    # spectral norm of the discriminator
+    spectral: bool = True
     # of the generator
     norm: Literal["batch", "none"] = "batch"
     lr_d: float = number(2e-4, above=0)
@@ -89,6 +91,7 @@ class SNGAN(Family):
             growth=cfg.growth,
             halvings=cfg.halvings,
             last_blocks=cfg.last_blocks,
+            spectral=cfg.spectral,
         )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:

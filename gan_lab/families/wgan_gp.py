@@ -73,7 +73,7 @@ class WGANGP(Family):
         if cfg.network == "resnet":
             self.generator = ResNetGenerator(z_dim=cfg.z_dim, norm=cfg.norm, growth=1, **sizes)
             self.discriminator = ResNetDiscriminator(
-                growth=1, halvings=2, last_blocks=2, spectral=False, **sizes
+                growth=1, halvings=2, last_blocks=2, spectral=False, pooling="mean", **sizes
             )
         else:
             self.generator = networks.generator(

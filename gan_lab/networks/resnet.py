@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,8 +74,8 @@ class ResNetDiscriminator(Network):
     One downsampling residual block per halving, the first with ``width`` channels and each
     following one with ``growth`` times as many; ``last_blocks`` blocks at the lowest resolution;
     ReLU; and sum pooling to h. ``halvings`` = 0 means down to 4 to 7 pixels. Every layer including
-    V has spectral norm. With ``spectral`` = False there is none, and pooling is the mean, as in
-    Gulrajani et al. 2017.
+    V has spectral norm, unless ``spectral`` is False. ``pooling`` = "mean" is that of Gulrajani et
+    al. 2017.
 
     Source: Miyato et al. 2018, appendix B.4, tables 4 and 5, with the blocks of the authors' code;
     labels as in Miyato & Koyama 2018, section 3.
@@ -90,6 +91,7 @@ class ResNetDiscriminator(Network):
         halvings: int = 0,
         last_blocks: int = 1,
         spectral: bool = True,
+        pooling: Literal["sum", "mean"] = "sum",
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
@@ -100,7 +102,7 @@ class ResNetDiscriminator(Network):
                 f"model.halvings={count} is too large for images of {height} x {breadth}. "
                 f"Use up to {max_halvings}"
             )
-        self.classes, self.spectral = classes, spectral
+        self.classes, self.pooling = classes, pooling
         widths = [channels, *(width * growth**i for i in range(count))]
         widths += [width * growth**count] * last_blocks
         blocks = [
@@ -120,7 +122,7 @@ class ResNetDiscriminator(Network):
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Compute the input of the last dense layer, [B, F], from images [B, C, H, W]."""
         maps: Tensor = self.blocks(x)
-        return maps.sum(dim=(2, 3)) if self.spectral else maps.mean(dim=(2, 3))
+        return maps.sum(dim=(2, 3)) if self.pooling == "sum" else maps.mean(dim=(2, 3))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return projection_logits(self.features(x), self.judge, self.embedding, y)
