@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parametrize
 
 from gan_lab.families.sngan import SNGAN, SNGANConfig
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
+from tests.helpers.networks import draw, resnet_discriminator
 
 
 def make_model(classes: int, **changed: Any) -> SNGAN:
@@ -54,3 +57,22 @@ def test_it_is_conditional_where_there_are_labels(classes: int) -> None:
     assert (family.discriminator.embedding is not None) == (classes > 0)  # type: ignore[union-attr]
     batch = Batch(torch.zeros(3, 1, 8, 8).double(), torch.arange(3) if classes else None)
     assert family.generate(batch, Stream(0, "test")).shape == (3, 1, 8, 8)
+
+
+def test_without_spectral_norm_only_the_norm_is_missing() -> None:
+    normed, plain = (
+        resnet_discriminator(classes=3, spectral=spectral) for spectral in (True, False)
+    )
+    layers = [each for each in plain.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
+    assert not any(parametrize.is_parametrized(layer) for layer in layers)
+    # the same initial weights, and sum pooling in both
+    before = {
+        name.replace("parametrizations.weight.original", "weight"): value
+        for name, value in normed.named_parameters()
+    }
+    after = dict(plain.named_parameters())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in after)
+    x = draw(0, 2, 1, 28, 28)
+    maps = plain.blocks(x)
+    assert torch.equal(plain.features(x), maps.sum(dim=(2, 3)))

@@ -28,9 +28,9 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"r1_weight": 1.0, "r1_every": 2},
         {"instance_noise": 0.5, "instance_noise_images": 400, "pretrain_images": 8},
         {"decay_images": 80, "dropout": 0.3},
-        {"augment": "ada"},
+        {"augment": "ada", "pack": 2},
     ],
-    "sngan": [{"n_critic": 1, "r1_weight": 1.0, "r1_every": 2}],
+    "sngan": [{"n_critic": 1, "spectral": False, "r1_weight": 1.0, "r1_every": 2}],
     "r3gan": [{"decay_images": 80, "augment": "diffaugment"}],
     "wgan_gp": [{"decay_images": 80}],
 }

@@ -186,6 +186,43 @@ def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else
     assert torch.equal(family.discriminator(x), plain(x))
 
 
+@pytest.mark.parametrize("network", ["mlp", "dcgan"])
+def test_packs_are_joined_along_the_channels_and_only_the_first_layer_is_larger(
+    network: str,
+) -> None:
+    packed, plain = make_model(network=network, pack=3), make_model(network=network)
+    x = images(8)  # two packs; the last two images do not fill one
+    logits = packed.discriminator(x)
+    triples = torch.stack([torch.cat([x[0], x[1], x[2]]), torch.cat([x[3], x[4], x[5]])])
+    inner = packed.discriminator.network
+    assert isinstance(inner, nn.Module)
+    assert torch.equal(logits, inner(triples))
+    shapes = {name: weight.shape for name, weight in inner.named_parameters()}
+    changed = {
+        name
+        for name, weight in plain.discriminator.named_parameters()
+        if shapes[name] != weight.shape
+    }
+    first = next(name for name, _ in inner.named_parameters())
+    assert changed == {first}
+    assert shapes[first][1] == 3 * dict(plain.discriminator.named_parameters())[first].shape[1]
+
+
+def test_packs_never_mix_reals_with_fakes_and_both_steps_have_them() -> None:
+    family, x, losses_of_steps = make_model(pack=2), images(), []
+    G, D = family.generator, family.discriminator
+    step(family, x, lambda value, optimizer: losses_of_steps.append(float(value.detach())))
+    with torch.no_grad():
+        fake_d, fake_g = G(draw("latent d", 6, 3)), G(draw("latent g", 6, 3))
+        pairs = [images_.reshape(3, 2, 16, 16) for images_ in (x, fake_d, fake_g)]
+        real_logits, logits_d, logits_g = (D.network(pair) for pair in pairs)
+        expected = [
+            float(losses.nonsaturating_d(real_logits, logits_d)),
+            float(losses.nonsaturating_g(logits_g)),
+        ]
+    assert losses_of_steps == pytest.approx(expected)
+
+
 def test_a_head_start_moves_the_discriminator_alone_for_so_many_images(
     tmp_path: Path, data_root: Path
 ) -> None:

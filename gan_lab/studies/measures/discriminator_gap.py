@@ -7,16 +7,19 @@ import torch
 from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Values
 from gan_lab.studies.measures.sample_size import BATCH_SIZE, read_images
+from gan_lab.studies.measures.scores import collect_scores
 
 
 @torch.no_grad()
 def measure(arm: Arm) -> Values:
-    """Return ``gap``: mean logit on the training images minus that on held-out ones.
+    """Return ``gap``, mean logit on the training images minus that on held-out ones, and scores.
 
     The unit is the pooled standard deviation of the logits (Cohen's d), since logits have no scale
-    of their own. Held out are the validation and test images.
+    of their own. Held out are the validation and test images. The discriminator is that of the last
+    iteration; the scores are those of the arm's training (measure ``scores``).
     """
-    restored = Run(arm.train(arm.arguments)).restore()
+    folder = arm.train(arm.arguments)
+    restored = Run(folder).restore()
     restored.load("raw")
     data, D = restored.data, restored.family.discriminator
     assert isinstance(D, torch.nn.Module)
@@ -28,4 +31,4 @@ def measure(arm: Arm) -> Values:
         logits[name] = torch.cat(parts).double()
     spread = torch.cat([each - each.mean() for each in logits.values()]).square().mean().sqrt()
     gap = logits["train"].mean() - logits["held_out"].mean()
-    return {"gap": float(gap / spread)}
+    return {"gap": float(gap / spread), **collect_scores(folder)}
