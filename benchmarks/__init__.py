@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 
-def parse_arguments(
-    description: str | None, experiments: Sequence[str], rounds: int
-) -> tuple[list[str], list[str], int]:
+class Options(NamedTuple):
+    """The command line of a benchmark of ratios.
+
+    Attributes:
+        experiments: The experiments.
+        overrides: The key=value overrides.
+        rounds: The number of rounds.
+        out: JSON file to which the ratios of all rounds are added, by what they compare.
+    """
+
+    experiments: list[str]
+    overrides: list[str]
+    rounds: int
+    out: Path | None
+
+
+def parse_arguments(description: str | None, experiments: Sequence[str], rounds: int) -> Options:
     """Parse the command line.
 
     Args:
         description: The docstring of the benchmark.
         experiments: The default experiments.
         rounds: The default number of rounds.
-
-    Returns:
-        The experiments, the key=value overrides, and the number of rounds.
     """
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--out", type=Path, help="JSON file to which the ratios are added")
     parser.add_argument(
         "arguments",
         nargs="*",
@@ -30,13 +45,33 @@ def parse_arguments(
     # parse_args would reject overrides after an option, as in: cgan --rounds 3 data.source=sample
     options = parser.parse_intermixed_args()
     names, overrides = split_arguments(options.arguments)
-    return names or list(experiments), overrides, options.rounds
+    return Options(names or list(experiments), overrides, options.rounds, options.out)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split the arguments into experiments and key=value overrides."""
     names = [argument for argument in arguments if "=" not in argument]
     return names, [argument for argument in arguments if "=" in argument]
+
+
+def report_ratios(
+    compared: str, experiment: str, options: Options, ratios: Sequence[float], more: str = ""
+) -> None:
+    """Print the ratios of all rounds, and add them to the JSON file if one is named.
+
+    Args:
+        compared: What the ratio compares, such as "lab / plain".
+        experiment: The experiment.
+        options: The command line.
+        ratios: The ratio of each round.
+        more: Text after the ratios.
+    """
+    print(f"{experiment}: {compared} = {format_ratios(ratios)}{more}")
+    if options.out is not None:
+        name = " ".join([experiment, *options.overrides])
+        recorded = json.loads(options.out.read_text("utf-8")) if options.out.is_file() else {}
+        recorded[f"{name}: {compared}"] = [round(ratio, 4) for ratio in ratios]
+        options.out.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
 
 
 def format_ratios(ratios: Sequence[float]) -> str:

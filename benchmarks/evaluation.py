@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import format_ratios, parse_arguments
+from benchmarks import parse_arguments, report_ratios
 from gan_lab.config import loading
 from gan_lab.images import to_uint8
 from gan_lab.metrics.feature_scores import FeatureScores
@@ -58,10 +58,10 @@ def measure_ratios(name: str, overrides: list[str], rounds: int) -> list[float]:
 
 
 def main() -> None:
-    experiments, overrides, rounds = parse_arguments(__doc__, ["dcgan", "cgan", "sngan"], ROUNDS)
-    for name in experiments:
-        ratios = measure_ratios(name, overrides, rounds)
-        print(f"{name}: evaluation / generating and extracting = {format_ratios(ratios)}")
+    options = parse_arguments(__doc__, ["dcgan", "cgan", "sngan"], ROUNDS)
+    for name in options.experiments:
+        ratios = measure_ratios(name, options.overrides, options.rounds)
+        report_ratios("evaluation / generating and extracting", name, options, ratios)
 
 
 if __name__ == "__main__":

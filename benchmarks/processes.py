@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import format_ratios, parse_arguments
+from benchmarks import parse_arguments, report_ratios
 from benchmarks.throughput import Clock
 from gan_lab.config.schema import with_values
 from gan_lab.runs.run_folder import RunFolder
@@ -113,22 +113,20 @@ def measure_speed(name: str, overrides: list[str], world: int) -> float:
 
 
 def main() -> None:
-    experiments, overrides, rounds = parse_arguments(__doc__, ["dcgan"], ROUNDS)
-    for name in experiments:
+    options = parse_arguments(__doc__, ["dcgan"], ROUNDS)
+    for name in options.experiments:
         ratios = []
-        for number in range(1, rounds + 1):
-            single = measure_speed(name, overrides, 1)
-            several = measure_speed(name, overrides, WORLD_SIZE)
+        for number in range(1, options.rounds + 1):
+            single = measure_speed(name, options.overrides, 1)
+            several = measure_speed(name, options.overrides, WORLD_SIZE)
             ratios.append(several / single)
             print(
                 f"{name} {number}: 1 process {single:,.0f} images/s  "
                 f"{WORLD_SIZE} processes {several:,.0f} images/s",
                 flush=True,
             )
-        print(
-            f"{name}: {WORLD_SIZE} processes / 1 process = {format_ratios(ratios)} on "
-            f"{os.cpu_count()} cores"
-        )
+        compared = f"{WORLD_SIZE} processes / 1 process"
+        report_ratios(compared, name, options, ratios, f" on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

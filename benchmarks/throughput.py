@@ -30,7 +30,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks import format_ratios, parse_arguments
+from benchmarks import parse_arguments, report_ratios
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.device import get_default_device
@@ -190,20 +190,20 @@ def measure_lab(name: str, overrides: list[str]) -> float:
 
 
 def main() -> None:
-    experiments, overrides, rounds = parse_arguments(__doc__, ["dcgan", "cgan", "ring"], ROUNDS)
+    options = parse_arguments(__doc__, ["dcgan", "cgan", "ring"], ROUNDS)
     # Make rich draw the progress bar although stdout is redirected.
     os.environ["TTY_COMPATIBLE"] = "1"
-    for name in experiments:
+    for name in options.experiments:
         speeds: list[float] = []
         with tempfile.TemporaryDirectory() as folder:
-            built = build(name, ["log.wandb=off", *overrides], Path(folder) / name, Clock())
+            built = build(name, ["log.wandb=off", *options.overrides], Path(folder) / name, Clock())
         loops = {"plain": measure_plain_loop}
         if built.data.spec.content != "points":
             loops["tutorial"] = measure_tutorial_loop
         images = built.config.data.batch_size * MEASURED_ITERATIONS
         ratios: dict[str, list[float]] = {loop: [] for loop in loops}
-        for number in range(rounds + 1):
-            seconds = {"lab": measure_lab(name, overrides)}
+        for number in range(options.rounds + 1):
+            seconds = {"lab": measure_lab(name, options.overrides)}
             seconds |= {loop: measure(built) for loop, measure in loops.items()}
             # The first round is a warmup of the machine.
             if number == 0:
@@ -214,7 +214,7 @@ def main() -> None:
             line = "  ".join(f"{kind} {images / s:,.0f} images/s" for kind, s in seconds.items())
             print(f"{name} {number}: {line}", flush=True)
         for loop, values in ratios.items():
-            print(f"{name}: lab / {loop} = {format_ratios(values)}")
+            report_ratios(f"lab / {loop}", name, options, values)
         print(
             f"{name}: {statistics.median(speeds):,.0f} images/s on {torch.get_num_threads()} "
             "threads"

@@ -185,10 +185,13 @@ def main() -> None:
         train_shipped(sys.argv[2:])
         return
     if "--train" in sys.argv:
-        chosen = sys.argv[2:]
+        known = [training.name for training in scenarios.TRAININGS]
+        chosen = sys.argv[2:] or known
+        if unknown := set(chosen) - set(known):
+            sys.exit(f"{', '.join(sorted(unknown))}: no such training in {scenarios.__name__}")
         with tempfile.TemporaryDirectory() as root:
             for training in scenarios.TRAININGS:
-                if not chosen or training.name in chosen:
+                if training.name in chosen:
                     train(training, Path(root))
     entries = measure()
     RECORD.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -91,8 +91,12 @@ def describe(row: Row, runs: Sequence[Run]) -> dict[str, Any]:
 
 def main() -> None:
     """Train what is missing, and record it row by row."""
+    known = list(dict.fromkeys(row.experiment for row in ROWS))
+    names = sys.argv[1:] or known
+    if unknown := set(names) - set(known):
+        sys.exit(f"{', '.join(sorted(unknown))}: no such row. Choose from {', '.join(known)}")
     for row in ROWS:
-        if sys.argv[1:] and row.experiment not in sys.argv[1:]:
+        if row.experiment not in names:
             continue
         runs = [
             Run(benchmark.train_once([*row.words, *WORDS, f"run.seed={seed}"]))

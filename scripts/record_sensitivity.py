@@ -1,4 +1,4 @@
-"""Record the sensitivity of the extractors and write the table of docs/metrics.md.
+"""Record the sensitivity of the extractors and write the two tables of docs/metrics.md.
 
 Writes docs/results/sensitivity.json: for each data set and extractor the smallest severity of each
 distortion that the kernel distance detects, null if it does not detect the largest one. Arguments
@@ -32,6 +32,8 @@ HEADER = (
     "| data, n | extractor | blur, ‰ of the side | noise, levels | blocks shuffled | shift, % "
     "| less light, % | classes lost | copies, % | repeated, % |"
 )
+# losses of variety in the style of digits
+STYLE_HEADER = "| digits, n = 100 | slant, % lost | size, % lost | stroke width, % lost |"
 # extractor, then distortion: threshold
 Thresholds = dict[str, dict[str, int | None]]
 
@@ -65,31 +67,52 @@ def measure(row: Row) -> Thresholds:
 
 
 def render_rows(recorded: dict[str, Any]) -> list[str]:
-    """Render the rows of the table; cells of distortions that do not apply are empty."""
+    """Render the rows of the first table; cells of distortions that do not apply are empty."""
     rows = []
     for data, entry in recorded.items():
         label = f"{data}, {entry['n']}"
         for extractor, thresholds in entry["thresholds"].items():
-            cells = [
-                format_threshold(thresholds[each.name]) if each.name in thresholds else ""
-                for each in DISTORTIONS
-            ]
+            cells = _render_cells(thresholds, of_style=False)
             rows.append(f"| {label} | `{extractor}` | {' | '.join(cells)} |")
             label = ""
     return rows
 
 
-def rewrite_table(page: str, rows: Sequence[str]) -> str:
-    """Replace the rows of the table in a page."""
+def render_style_rows(recorded: dict[str, Any]) -> list[str]:
+    """Render the rows of the table of styles."""
+    return [
+        f"| `{extractor}` | {' | '.join(_render_cells(thresholds, of_style=True))} |"
+        for extractor, thresholds in recorded[DIGITS.data]["thresholds"].items()
+    ]
+
+
+def _render_cells(thresholds: dict[str, int | None], of_style: bool) -> list[str]:
+    return [
+        format_threshold(thresholds[each.name]) if each.name in thresholds else ""
+        for each in DISTORTIONS
+        if each.needs_digits == of_style
+    ]
+
+
+def rewrite_tables(page: str, recorded: dict[str, Any]) -> str:
+    """Replace the rows of both tables in a page."""
+    page = _rewrite_table(page, HEADER, render_rows(recorded))
+    return _rewrite_table(page, STYLE_HEADER, render_style_rows(recorded))
+
+
+def _rewrite_table(page: str, header: str, rows: Sequence[str]) -> str:
     lines = page.splitlines()
-    start = lines.index(HEADER) + 2
+    start = lines.index(header) + 2
     end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
     return "\n".join([*lines[:start], *rows, *lines[end:]]) + "\n"
 
 
 def main() -> None:
     """Measure, and write the record and the table."""
-    names = sys.argv[1:] or [row.data for row in ROWS]
+    known = [row.data for row in ROWS]
+    names = sys.argv[1:] or known
+    if unknown := set(names) - set(known):
+        sys.exit(f"{', '.join(sorted(unknown))}: no such data set. Choose from {', '.join(known)}")
     recorded = read_json(RECORD) if RECORD.is_file() else {}
     for row in ROWS:
         if row.data in names:
@@ -97,7 +120,7 @@ def main() -> None:
     recorded = {row.data: recorded[row.data] for row in ROWS if row.data in recorded}
     write_text(RECORD, json.dumps(recorded, indent=1, ensure_ascii=False) + "\n")
     page = PAGE.read_text(encoding="utf-8")
-    write_text(PAGE, rewrite_table(page, render_rows(recorded)))
+    write_text(PAGE, rewrite_tables(page, recorded))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ section 4), weight decay, dropout, pretraining, packing (Lin et al. 2018, arXiv 
 1912.04958, section 3.1). With packing, R1 is the mean over images, not over packs.
 
 Differs from the paper:
-- Adam instead of momentum. One discriminator step per generator step (k = 1, as in the paper's
-  experiments).
+- Adam instead of momentum.
+- One iteration is one discriminator step. The generator is updated every n_critic iterations, which
+  is the paper's k; 1 as in the paper's experiments.
 - The MLP is the widely used 256-512-1024 network with batch norm and tanh, not the paper's maxout
   and ReLU networks.
 - Both steps use the same real minibatch. Latents are resampled for each step, as in the paper.
@@ -59,6 +60,8 @@ class GANConfig(ModelConfig):
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
+    # discriminator updates per generator update
+    n_critic: int = number(1, minimum=1)
     # one-sided label smoothing: the target of reals is 1 minus this
     label_smoothing: float = number(0.0, minimum=0, below=1)
     # initial standard deviation of the instance noise on the discriminator's input
@@ -124,8 +127,7 @@ class GAN(Family):
 
     def phase(self) -> Hashable:
         gamma = penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration)
-        is_pretraining = self.images_seen < self.cfg.pretrain_images
-        return gamma > 0, is_pretraining, self._compute_noise_level() > 0
+        return gamma > 0, self._trains_generator(), self._compute_noise_level() > 0
 
     def step(self, batch: Batch) -> None:
         x = batch.images
@@ -154,12 +156,17 @@ class GAN(Family):
         self.log_discriminator(real_logits, fake_logits, self.threshold)
 
         # Algorithm 1: descend the generator's gradient, with new noise samples
-        if self.images_seen >= self.cfg.pretrain_images:
+        if self._trains_generator():
             with self.toggled_optimizer(opt_g):
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = self.loss_g(D(self.add_instance_noise(G(z), "noise g")))
                 self.minimize(loss_g, opt_g)
             self.log_scalars(loss_g=loss_g)
+
+    def _trains_generator(self) -> bool:
+        """Return whether this iteration also updates the generator."""
+        is_pretraining = self.images_seen < self.cfg.pretrain_images
+        return not is_pretraining and (self.iteration + 1) % self.cfg.n_critic == 0
 
     def add_instance_noise(self, images: Tensor, purpose: str) -> Tensor:
         """Add instance noise, annealed linearly to 0, to the discriminator's input."""

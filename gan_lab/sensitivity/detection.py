@@ -136,7 +136,8 @@ def measure_sensitivity(
     distortions = [
         _limit_to_classes(distortion, labels)
         for distortion in DISTORTIONS
-        if labels is not None or not distortion.needs_labels
+        if (labels is not None or not distortion.needs_labels)
+        and (data.spec.content == "digits" or not distortion.needs_digits)
     ]
     results: list[DetectionResult] = []
     for extractor in _load_extractors(data, wanted, cfg or MetricsConfig(), notes):

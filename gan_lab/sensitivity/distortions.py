@@ -17,6 +17,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from gan_lab import seeding
 from gan_lab.seeding import Stream
+from gan_lab.sensitivity.style_loss import lose_size, lose_slant, lose_stroke_width
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Distortion:
         change: Maps pixels float [N, C, H, W] in 0..255 and a severity to pixels.
         choose: Maps rows [n] of fakes, rows [n] of the reals that they are compared with, the
             labels of all images or None, and a severity to rows of fakes.
+        needs_labels: Whether it applies only to images with classes.
+        needs_digits: Whether it applies only to digits.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Distortion:
     change: Callable[[Tensor, int], Tensor] | None = None
     choose: Callable[[np.ndarray, np.ndarray, np.ndarray | None, int], np.ndarray] | None = None
     needs_labels: bool = False
+    needs_digits: bool = False
 
 
 def blur(pixels: Tensor, severity: int) -> Tensor:
@@ -106,6 +110,8 @@ def collapse(
     return np.resize(fakes[: max(1, round((1 - severity / 100) * len(fakes)))], len(fakes))
 
 
+# 0 is the resampling alone
+STYLE_LOSSES = (0, 25, 50, 75, 100)
 DISTORTIONS = (
     Distortion("blur", "‰ of the side", (3, 6, 12, 25, 50, 100), blur),
     Distortion("noise", "levels of 255", (2, 4, 8, 16, 32, 64), add_noise),
@@ -115,6 +121,11 @@ DISTORTIONS = (
     Distortion("lost classes", "classes", (1, 2, 3, 5), choose=lose_classes, needs_labels=True),
     Distortion("copies", "% of the fakes", (10, 25, 50, 100), choose=copy_reals),
     Distortion("collapse", "% repeated", (25, 50, 75, 90, 98), choose=collapse),
+    Distortion("slant", "% of its variety lost", STYLE_LOSSES, lose_slant, needs_digits=True),
+    Distortion("size", "% of its variety lost", STYLE_LOSSES, lose_size, needs_digits=True),
+    Distortion(
+        "stroke width", "% of its variety lost", STYLE_LOSSES, lose_stroke_width, needs_digits=True
+    ),
 )
 
 

@@ -484,7 +484,7 @@ def test_thresholds_of_extractors_equal_record() -> None:
     """The table of sensitivities is the committed one, with a row for each shipped extractor."""
     recorded = json.loads(SENSITIVITY["RECORD"].read_text(encoding="utf-8"))
     page = SENSITIVITY["PAGE"].read_text(encoding="utf-8")
-    assert SENSITIVITY["rewrite_table"](page, SENSITIVITY["render_rows"](recorded)) == page
+    assert SENSITIVITY["rewrite_tables"](page, recorded) == page
     for row in SENSITIVITY["ROWS"]:
         assert recorded[row.data]["n"] == row.n
         assert list(recorded[row.data]["thresholds"]) == list(row.extractors)

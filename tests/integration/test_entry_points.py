@@ -182,11 +182,16 @@ def test_bench_throughput_prints_its_ratios(
 def test_bench_evaluation_prints_its_ratio(
     tmp_path: Path, data_root: Path, sample: object, run_main: Callable[..., tuple[str, int]]
 ) -> None:
-    output, code = run_main(
-        evaluation, "cgan", "--rounds", "1", *small("cgan", tmp_path, data_root)
-    )
+    out, overrides = tmp_path / "ratios.json", small("cgan", tmp_path, data_root)
+    out.write_text('{"earlier": [1.0]}')
+    output, code = run_main(evaluation, "cgan", "--rounds", "1", "--out", str(out), *overrides)
     assert code == 0
-    assert re.fullmatch(rf"cgan: evaluation / generating and extracting = {RATIO}\n", output)
+    compared = "evaluation / generating and extracting"
+    assert re.fullmatch(rf"cgan: {compared} = {RATIO}\n", output)
+    recorded = json.loads(out.read_text())
+    (ratio,) = recorded.pop(f"cgan {' '.join(overrides)}: {compared}")
+    assert output.startswith(f"cgan: {compared} = {ratio:.3f} ")
+    assert recorded == {"earlier": [1.0]}
 
 
 def test_bench_processes_prints_its_ratio(
@@ -1012,6 +1017,9 @@ def test_script_record_runs(
     assert recorded["cut"]["scores"] == {"psnr": [11, 12]}
     assert recorded["cut"]["images_of_best_checkpoint"] == [32, 64]
     assert recorded["cut"]["command"] == 'make train EXP=cut ARGS="data.source=sample"'
+    monkeypatch.setattr(sys, "argv", ["record_runs.py", "cute"])
+    with pytest.raises(SystemExit, match=r"cute: no such row\. Choose from cut, colorize"):
+        record_runs.main()
 
 
 def test_script_record_sensitivity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1020,7 +1028,7 @@ def test_script_record_sensitivity(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from gan_lab.sensitivity.distortions import DISTORTIONS
     from scripts import record_sensitivity
 
-    applied = [each for each in DISTORTIONS if not each.needs_labels]
+    applied = [each for each in DISTORTIONS if not (each.needs_labels or each.needs_digits)]
 
     def measure_sensitivity(data: object, n: int, wanted: list[str], cfg: object) -> object:
         results = []
@@ -1037,7 +1045,7 @@ def test_script_record_sensitivity(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shutil.copy(record_sensitivity.PAGE, page)
     monkeypatch.setattr(record_sensitivity, "PAGE", page)
     monkeypatch.setattr(record_sensitivity, "RECORD", tmp_path / "sensitivity.json")
-    kept = {"n": 7, "measure": "kd", "thresholds": {"pixels": {"blur": 3}}}
+    kept = {"n": 7, "measure": "kd", "thresholds": {"pixels": {"blur": 3, "slant": 25}}}
     (tmp_path / "sensitivity.json").write_text(json.dumps({"mnist": kept}), encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["record_sensitivity.py", "emoji"])
     record_sensitivity.main()
@@ -1050,6 +1058,10 @@ def test_script_record_sensitivity(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "| emoji, 50 | `lite0_mid` | - | 64 | 8 | 25 | 50 |  | 100 | 98 |\n" in text
     assert "| mnist, 7 | `pixels` | 3 |  |  |  |  |  |  |  |\n" in text
     assert "faces32, 40" not in text
+    assert "| `pixels` | 25 |  |  |\n" in text
+    monkeypatch.setattr(sys, "argv", ["record_sensitivity.py", "mnits"])
+    with pytest.raises(SystemExit, match=r"mnits: no such data set\. Choose from faces32, emoji"):
+        record_sensitivity.main()
 
 
 def test_script_train_digit_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import ImageSpec
-from gan_lab.sensitivity import detection, distortions, sensitivity_page
+from gan_lab.sensitivity import detection, distortions, sensitivity_page, style_loss
 from gan_lab.sensitivity.detection import DetectionResult, Measures, is_detected
 from gan_lab.sensitivity.distortions import Distortion, apply_distortion
 
@@ -67,6 +67,53 @@ def test_changes_match_their_closed_form() -> None:
         apply_distortion(images, BY_NAME["darkness"], 50),
         (images.float() / 2).round().to(torch.uint8),
     )
+
+
+def draw_strokes() -> Tensor:
+    """Ten straight strokes on black that differ in slant, length and width, [10, 1, 28, 28]."""
+    y, x = torch.meshgrid(torch.arange(280) + 0.5, torch.arange(280) + 0.5, indexing="ij")
+    images = []
+    for i in range(10):
+        slant, length, width = 0.06 * i - 0.3, 120 + 8 * (i * 7 % 10), 20 + 3 * (i * 3 % 10)
+        inside = (x - 140 - slant * (y - 140)).abs() < width / 2
+        images.append(255.0 * (inside & ((y - 140).abs() < length / 2)))
+    return torch.nn.functional.avg_pool2d(torch.stack(images)[:, None], 10)
+
+
+STYLES = {
+    "slant": lambda images: style_loss.measure_strokes(images).slant,
+    "size": lambda images: style_loss.measure_strokes(images).size.log(),
+    "stroke width": lambda images: style_loss.measure_stroke_width(images).log(),
+}
+
+
+# The width comes out less exactly than the others, because a dilation also lengthens strokes.
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("slant", 0.03), ("size", 0.06), ("stroke width", 0.35)]
+)
+def test_stated_share_of_each_strokes_deviation_from_the_mean_style_is_left(
+    name: str, tolerance: float
+) -> None:
+    images = draw_strokes()
+    for severity in (0, 25, 50, 75, 100):
+        changed = apply_distortion(images.to(torch.uint8), BY_NAME[name], severity).float()
+        before, after = STYLES[name](images), STYLES[name](changed)
+        expected = before.mean() + (1 - severity / 100) * (before - before.mean())
+        assert float((after - expected).std()) < tolerance * float(before.std()), severity
+        if name != "slant":
+            slants = STYLES["slant"](images)
+            assert float((STYLES["slant"](changed) - slants).std()) < 0.03 * float(slants.std())
+
+
+def test_measured_style_is_that_of_drawn_strokes() -> None:
+    strokes = style_loss.measure_strokes(draw_strokes())
+    slants = torch.arange(10) * 0.06 - 0.3
+    # the corners of a stroke are cut horizontally, which does not move the regression of x on y
+    assert torch.allclose(strokes.slant, slants, atol=0.01)
+    assert torch.allclose(strokes.center, torch.full((10, 2), 13.5), atol=0.02)
+    widths = style_loss.measure_stroke_width(draw_strokes())
+    drawn = torch.tensor([2 + 0.3 * (i * 3 % 10) for i in range(10)])
+    assert torch.corrcoef(torch.stack([widths, drawn]))[0, 1] > 0.95
 
 
 def test_choices_keep_the_number_of_fakes() -> None:
