@@ -29,7 +29,7 @@ RECORD = {
     entry["scenario"]: entry
     for entry in json.loads((REPOSITORY / "tests" / "docs" / "alerts.json").read_text("utf-8"))
 }
-LOSSES = ("nonsaturating", "hinge", "wasserstein", "least_squares", "relativistic")
+LOSSES = ("nonsaturating", "hinge", "wasserstein", "least_squares", "relativistic", "minimax")
 TRACES_PER_LOSS = 500
 ROWS = 100
 MAX_FALSE_ALARM_RATE = 0.01
@@ -84,7 +84,8 @@ def draw_stationary_traces(loss: str) -> list[list[Row]]:
 
     Half of the discriminators are always right. The noise is independent or strongly correlated
     between rows; that of a margin has a standard deviation of up to 15 % of its level. A hinge
-    discriminator's margin is below 2, the level at which its loss can be 0.
+    discriminator's margin is below 2, the level at which its loss can be 0. No minimax
+    discriminator is always right, since the gradient of its generator would vanish.
     """
     rng = np.random.default_rng([7, LOSSES.index(loss)])
     n = TRACES_PER_LOSS
@@ -99,7 +100,7 @@ def draw_stationary_traces(loss: str) -> list[list[Row]]:
     def share(low: float, high: float, spread: float) -> np.ndarray:
         return np.clip(level(low, high) + spread * noise(), 0, 1)
 
-    is_sure = rng.random((n, 1)) < 0.5
+    is_sure = (rng.random((n, 1)) < 0.5) & (loss != "minimax")
     largest_margin = {"hinge": 1.8, "least_squares": 1.0}.get(loss, 30.0)
     margin = level(0.2, 1) * largest_margin * (1 + level(0.02, 0.15) * noise())
     distance = level(0.02, 0.3) + 0.03 * noise()

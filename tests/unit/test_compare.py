@@ -195,7 +195,7 @@ def test_best_is_not_marked_if_third_row_overlaps() -> None:
 @pytest.mark.parametrize(("rows", "n"), [(2, 3), (2, 5), (7, 3)])
 def test_among_equals_best_is_rarely_marked(distribution: str, rows: int, n: int) -> None:
     """Among equal rows, a best value is marked in up to 6 of 100 tables."""
-    rng, marked, count = np.random.default_rng(0), 0, 1000
+    rng, marked, count = np.random.default_rng(0), 0, 2000
     tables = {
         "normal": rng.normal(10, 1, (count, rows, n)),
         "lognormal": rng.lognormal(0, 0.8, (count, rows, n)),
