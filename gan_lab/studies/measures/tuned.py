@@ -12,6 +12,7 @@ import random
 from statistics import stdev
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
@@ -66,5 +67,6 @@ def draw(figure: Figure, results: Results) -> None:
             scores = sorted(values["validation"])
             label = arm if values is seeds[0] else None
             axes.plot(range(1, len(scores) + 1), scores, "o-", color=f"C{number}", label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="rank of the setting", ylabel="validation score", yscale="log")
     axes.legend(frameon=False)
