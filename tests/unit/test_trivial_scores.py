@@ -17,7 +17,8 @@ from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import to_uint8
-from gan_lab.metrics.base import Setting
+from gan_lab.metrics.base import Setting, Statistics
+from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.code_accuracy import CodeAccuracy
 from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.extractors.digits import Digits
@@ -73,6 +74,31 @@ def test_replay_has_score_of_learned_images_themselves(
         for kind in ("replay", "mean_image")
     }
     assert all(is_trivial_score(name) for name in trivial)
+
+
+def test_reference_classifier_learns_from_learned_images_only(
+    sample: ArrayDataset, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``data.images``, cas_of_reals is that of a classifier of these images alone."""
+    evaluator = build(data_root, conditional=True)
+    metric = ClassificationAccuracyScore(10, 10_000)
+    evaluator.metrics = [metric]
+    seen: list[torch.Tensor] = []
+    compute = metric.compute
+
+    def record(real: Statistics, fake: Statistics) -> dict[str, float]:
+        seen.append(fake["images"])
+        return compute(real, fake)
+
+    monkeypatch.setattr(metric, "compute", record)
+    values = evaluator.compute_references(CPU)
+    (trained_on,) = seen
+    learned = evaluator.data.reference(sys.maxsize, split="learned")
+    known = {image.numpy().tobytes() for batch in learned for image in to_uint8(batch.images)}
+    assert len(known) == LEARNED_IMAGES
+    assert len(trained_on) == LEARNED_IMAGES
+    assert {image.numpy().tobytes() for image in trained_on} <= known
+    assert 0.5 < values["cas"] < 1
 
 
 def test_mean_image_has_distance_of_single_point(sample: ArrayDataset, data_root: Path) -> None:
