@@ -6,11 +6,13 @@ Without a GPU nothing runs, and the exit code is 0.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import lightning
@@ -83,6 +85,7 @@ def main() -> int:
         choices=list(loading.families()),
         help="a family for the checks of families, repeatable (default: all)",
     )
+    parser.add_argument("--out", type=Path, help="JSON file of the rows")
     options = parser.parse_args()
     unknown = set(options.checks) - set(CHECKS)
     if unknown:
@@ -92,8 +95,16 @@ def main() -> int:
         return 0
     experiments = find_experiments()
     chosen = {family: experiments[family] for family in options.family or experiments}
-    met = True
     print("| name | value | threshold | |\n|---|---|---|---|")
+    rows: list[Row] = []
+
+    def record(row: Row) -> None:
+        print(row, flush=True)
+        rows.append(row)
+        if options.out is not None:
+            # after each row, since the machine may be taken away
+            write_rows(options.out, rows)
+
     with tempfile.TemporaryDirectory() as folder:
         for name, check in {
             "machine": lambda _: describe_machine(),
@@ -102,22 +113,18 @@ def main() -> int:
             started = time.perf_counter()
             try:
                 for row in check(Setting(Path(folder) / name, options.rehearse, chosen)):
-                    print(row, flush=True)
-                    met &= row.met
+                    record(row)
             except Exception as error:
                 traceback.print_exc()
-                print(
-                    Row(
-                        name,
-                        f"failed: {type(error).__name__}: {error}".splitlines()[0][:200],
-                        "runs",
-                        met=False,
-                    ),
-                    flush=True,
-                )
-                met = False
-            print(f"| {name} took | {time.perf_counter() - started:.0f} s | | |", flush=True)
-    return 0 if met else 1
+                failure = f"failed: {type(error).__name__}: {error}".splitlines()[0][:200]
+                record(Row(name, failure, "runs", met=False))
+            record(Row(f"{name} took", f"{time.perf_counter() - started:.0f} s"))
+    return 0 if all(row.met for row in rows) else 1
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows as JSON."""
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -476,6 +476,35 @@ def test_cpu_seconds_of_commands_equal_benchmark() -> None:
     assert [cell[1] for cell in cells[2:]] == medians
 
 
+def read_median_ratio(name: str) -> str:
+    """Format the median of the ratios of a comparison in benchmarks/ratios.json."""
+    path = REPOSITORY / "benchmarks" / "ratios.json"
+    return f"{statistics.median(json.loads(path.read_text(encoding='utf-8'))[name]):.2f}"
+
+
+def test_ratios_of_speed_equal_benchmarks() -> None:
+    """Tables and sentence have the medians of make bench, bench-processes, bench-evaluation."""
+    page = read_page("docs/speed.md")
+    for row, loop, experiments in (
+        ("plain PyTorch loop", "plain", ("dcgan", "cgan", "ring")),
+        ("tutorial loop over a", "tutorial", ("dcgan", "cgan")),
+    ):
+        (line,) = [line for line in page.splitlines() if line.startswith("|") and row in line]
+        cells = [cell.strip() for cell in line.strip("|").split("|")[1:]]
+        medians = [read_median_ratio(f"{name}: lab / {loop}") for name in experiments]
+        assert [cell for cell in cells if cell] == medians
+    for row, words in (("at its batch of 64", ""), ("data.batch_size=128", " data.batch_size=128")):
+        (line,) = [line for line in page.splitlines() if line.startswith("|") and row in line]
+        expected = read_median_ratio(f"dcgan{words}: 2 processes / 1 process")
+        assert line.endswith(f" | {expected} |")
+    compared = "evaluation / generating and extracting"
+    dcgan, cgan, sngan = (
+        read_median_ratio(f"{name}: {compared}") for name in ("dcgan", "cgan", "sngan")
+    )
+    sentence = f"takes {dcgan} (`dcgan`), {cgan} (`cgan`) and {sngan} times (`sngan`) as long as"
+    assert sentence in " ".join(page.split())
+
+
 def test_thresholds_of_extractors_equal_record() -> None:
     """The table of sensitivities is the committed one, with a row for each shipped extractor."""
     recorded = json.loads(SENSITIVITY["RECORD"].read_text(encoding="utf-8"))

@@ -432,11 +432,16 @@ def test_gpu_check_rehearses_every_check(
         return subprocess.CompletedProcess(command, code or 0, "", log.read_text())
 
     monkeypatch.setattr(program.subprocess, "run", run)
-    output, _ = run_main(gpu, "--rehearse", "--family", "gan")
+    out = tmp_path / "gpu.json"
+    output, _ = run_main(gpu, "--rehearse", "--family", "gan", "--out", str(out))
     # the log may be on stdout, after other tests of this process
     table = [line for line in output.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
     assert set(GPU_ROWS.values()) <= {row[0] for row in rows}, output
+    recorded = [
+        [row["name"], row["value"], row["threshold"]] for row in json.loads(out.read_text())
+    ]
+    assert recorded == [row[:3] for row in rows[2:]]
     failed = [row for row in rows if row[3] == "NOT MET" and not row[0].endswith(SPEED_ROWS)]
     assert failed == []
 
