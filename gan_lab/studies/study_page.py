@@ -98,6 +98,7 @@ class RecordedResults:
         seconds: Duration of the measurements; None if it was not recorded.
         runs: Folders of the trainings, relative to ``runs`` next to the pages; none in docs.
         conclusion: What the results say about the claim, written by hand; empty for new results.
+        concluded_verdict: The verdict that the conclusion is about; empty without one.
         measured: The record of ``measurement_record.py``; None if there is none.
         samples: The picture of ``arm_samples.py``, of the quick edition if the full one has none;
             None if there is none.
@@ -111,6 +112,7 @@ class RecordedResults:
     seconds: float | None
     runs: list[str]
     conclusion: str = ""
+    concluded_verdict: str = ""
     measured: dict[str, Any] | None = None
     samples: Path | None = None
     sampled_arms: Sequence[str] = ()
@@ -132,8 +134,8 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
         trained = read_json(runs) if runs.is_file() else []
         # JSON sorts the arms; the page has the order of the study's file.
         ordered = {arm: recorded["results"][arm] for arm in study.arms}
-        conclusion = path.with_suffix(".conclusion.json")
-        says = read_json(conclusion)["text"] if conclusion.is_file() else ""
+        path_of_conclusion = path.with_suffix(".conclusion.json")
+        conclusion = read_json(path_of_conclusion) if path_of_conclusion.is_file() else {}
         record = path.with_suffix(".measured.json")
         measured = read_json(record) if record.is_file() else None
         sampled = _find_samples(path.parent, budget)
@@ -142,7 +144,8 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
             ordered,
             seconds,
             trained,
-            says,
+            conclusion.get("text", ""),
+            conclusion.get("verdict", ""),
             measured,
             *sampled,
             is_superseded(folder, study),
@@ -168,9 +171,14 @@ def _find_samples(folder: Path, budget: str) -> tuple[Path | None, Sequence[str]
 
 
 def read_verdicts(folder: Path, study: Study) -> dict[str, str]:
-    """Return the verdict for each budget with results in a folder."""
+    """Return the verdict for each budget with results in a folder.
+
+    Results with a conclusion have the verdict that it is about: a test compares it with the
+    results, and a list of all studies need not test every prediction again.
+    """
     return {
-        budget: verdict.combine_verdicts(verdict.judge_predictions(study, budget, recorded.results))
+        budget: recorded.concluded_verdict
+        or verdict.combine_verdicts(verdict.judge_predictions(study, budget, recorded.results))
         for budget, recorded in read_results(folder, study).items()
     }
 
