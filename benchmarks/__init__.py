@@ -36,7 +36,11 @@ def parse_arguments(description: str | None, experiments: Sequence[str], rounds:
     """
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--out", type=Path, help="JSON file to which the ratios are added")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="JSON file to which the ratios are added; those of the same name are replaced",
+    )
     parser.add_argument(
         "arguments",
         nargs="*",
@@ -44,8 +48,15 @@ def parse_arguments(description: str | None, experiments: Sequence[str], rounds:
     )
     # parse_args would reject overrides after an option, as in: cgan --rounds 3 data.source=sample
     options = parser.parse_intermixed_args()
+    check_out(parser, options.out)
     names, overrides = split_arguments(options.arguments)
     return Options(names or list(experiments), overrides, options.rounds, options.out)
+
+
+def check_out(parser: argparse.ArgumentParser, out: Path | None) -> None:
+    """Exit with a message, before anything is measured, if a file cannot be written there."""
+    if out is not None and not out.parent.is_dir():
+        parser.error(f"--out {out}: there is no folder {out.parent}. Create it or choose another")
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks import check_out
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import folder
 from gan_lab.data.cache import hash_file_stats
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--numbers", type=int, nargs="+", default=list(NUMBERS))
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     options = parser.parse_args()
+    check_out(parser, options.out)
     if len(options.numbers) < 2:
         parser.error("--numbers: an exponent needs two numbers of images or more")
     torch.set_num_threads(1)

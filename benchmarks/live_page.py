@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import format_ratios, split_arguments
+from benchmarks import check_out, format_ratios, split_arguments
 
 ROUNDS = 3
 # without tracker and console, which cost the same in both
@@ -80,6 +80,7 @@ def main() -> None:
         "arguments", nargs="*", help="experiments (default: cgan) and key=value overrides"
     )
     options = parser.parse_intermixed_args()
+    check_out(parser, options.out)
     names, overrides = split_arguments(options.arguments)
     found: dict[str, Any] = {}
     for name in names or ["cgan"]:

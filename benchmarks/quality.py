@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks import split_arguments
+from benchmarks import check_out, split_arguments
 
 BUDGETS_S = (30, 60, 120, 200)
 SEEDS = 1
@@ -155,6 +155,7 @@ def main() -> None:
         "arguments", nargs="*", help="experiments, 'script: NAME', and key=value overrides"
     )
     options = parser.parse_intermixed_args()
+    check_out(parser, options.out)
     rows, overrides = split_arguments(options.arguments)
     rows = rows or [*EXPERIMENTS, *(SCRIPT + name for name in SCRIPTS)]
     budgets = [float(budget) for budget in options.budgets.split(",")]

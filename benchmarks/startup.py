@@ -20,6 +20,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import check_out
+
 ROUNDS = 3
 # below one folder, for the list of runs and their index page
 COPIES = 100
@@ -101,6 +103,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of commands (default: all)")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     options = parser.parse_args()
+    check_out(parser, options.out)
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         commands = list_commands(Path(folder), options.experiment)

@@ -188,7 +188,9 @@ def main() -> None:
         known = [training.name for training in scenarios.TRAININGS]
         chosen = sys.argv[2:] or known
         if unknown := set(chosen) - set(known):
-            sys.exit(f"{', '.join(sorted(unknown))}: no such training in {scenarios.__name__}")
+            sys.exit(
+                f"{', '.join(sorted(unknown))}: no such training. Choose from {', '.join(known)}"
+            )
         with tempfile.TemporaryDirectory() as root:
             for training in scenarios.TRAININGS:
                 if training.name in chosen:

@@ -18,6 +18,7 @@ from pathlib import Path
 import lightning
 import torch
 
+from benchmarks import check_out
 from benchmarks.gpu import Row, Rows, Setting, find_experiments
 from benchmarks.gpu.equality import (
     check_bf16,
@@ -87,6 +88,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, help="JSON file of the rows")
     options = parser.parse_args()
+    check_out(parser, options.out)
     unknown = set(options.checks) - set(CHECKS)
     if unknown:
         parser.error(extensions.explain_unknown_name("check", unknown.pop(), list(CHECKS)))

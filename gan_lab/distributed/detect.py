@@ -228,7 +228,7 @@ def _find_absent_ranks(store: PrefixStore, ranks: range) -> list[int]:
 
 
 def check_batch_size(config: Config, launched: Launch) -> None:
-    """Raise UserError if the ranks and micro-batches cannot share the global batch equally."""
+    """Raise UserError if ranks, micro-batches and packs cannot share the global batch equally."""
     micro_batches = config.run.micro_batches
     shares = launched.world_size * micro_batches * (2 if config.data.labels_per_class else 1)
     if config.data.batch_size % shares:
@@ -245,4 +245,10 @@ def check_batch_size(config: Config, launched: Launch) -> None:
             "It must be divisible by the "
             f"{halves}{parts}{launched.world_size} ranks ({launched.local_world_size} on each of "
             f"{launched.num_nodes} machines)"
+        )
+    pack, images = getattr(config.model, "pack", 1), config.data.batch_size // shares
+    if images % pack:
+        raise UserError(
+            f"model.pack={pack} does not divide a batch of {images} images per process and "
+            "micro-batch. Choose another model.pack or data.batch_size"
         )

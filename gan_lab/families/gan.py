@@ -12,12 +12,14 @@ Regularization of the discriminator, all off by default: one-sided label smoothi
 2016, arXiv 1606.03498, section 3.4), instance noise (Sønderby et al. 2016, arXiv 1610.04490,
 section 4), weight decay, dropout, pretraining, packing (Lin et al. 2018, arXiv 1712.04086), and R1
 (Mescheder et al. 2018, arXiv 1801.04406, equation 9), optionally lazy (Karras et al. 2020, arXiv
-1912.04958, section 3.1). With packing, R1 is the mean over images, not over packs.
+1912.04958, section 3.1). With packing, R1 is the mean over images: that over packs is `pack` times
+as large.
+
+One iteration is one discriminator step; the generator is updated in every `n_critic`-th one, which
+is k of Algorithm 1 and by default 1, as in the paper's experiments.
 
 Differs from the paper:
 - Adam instead of momentum.
-- One iteration is one discriminator step. The generator is updated every n_critic iterations, which
-  is the paper's k; 1 as in the paper's experiments.
 - The MLP is the widely used 256-512-1024 network with batch norm and tanh, not the paper's maxout
   and ReLU networks.
 - Both steps use the same real minibatch. Latents are resampled for each step, as in the paper.
@@ -76,7 +78,7 @@ class GANConfig(ModelConfig):
     slope: float = number(0.2, minimum=0, maximum=1)
     # images on which only the discriminator is trained at first
     pretrain_images: int = number(0, minimum=0)
-    # images that the discriminator rates together (PacGAN)
+    # images that the discriminator classifies jointly (PacGAN)
     pack: int = number(1, minimum=1)
     # gamma of the R1 penalty gamma/2 * E[|grad D(x)|^2] on reals; 0: none
     r1_weight: float = number(0.0, minimum=0)

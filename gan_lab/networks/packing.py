@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from gan_lab.utils.errors import UserError
+
 
 class PackedDiscriminator(nn.Module):
     """Images [B, C, H, W] to one logit per pack of ``pack`` consecutive images, [B // pack].
 
     The images of a pack are concatenated along the channels, so only the first layer of ``network``
-    is larger. Images that do not fill a pack are left out.
+    is larger. Images at the end of a batch that do not fill a pack are left out.
     """
 
     def __init__(self, network: nn.Module, pack: int) -> None:
@@ -24,6 +26,11 @@ class PackedDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         packs = len(x) // self.pack
+        if not packs:
+            raise UserError(
+                f"model.pack={self.pack} needs as many images, but the batch has {len(x)}. Use "
+                "larger batches or DataLoader(..., drop_last=True)"
+            )
         channels, height, width = x.shape[1:]
         x = x[: packs * self.pack].reshape(packs, self.pack * channels, height, width)
         logits: Tensor = self.network(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -102,7 +102,11 @@ class SensitivityReport:
 
 
 def measure_sensitivity(
-    data: GANDataModule, n: int, wanted: list[str], cfg: MetricsConfig | None = None
+    data: GANDataModule,
+    n: int,
+    wanted: list[str],
+    cfg: MetricsConfig | None = None,
+    distortions: Sequence[Distortion] = DISTORTIONS,
 ) -> SensitivityReport:
     """Measure the response of scores to every distortion.
 
@@ -114,6 +118,7 @@ def measure_sensitivity(
         n: Number of fakes, and of reals.
         wanted: Names of the extractors; empty: all that suit the images and are installed.
         cfg: The keys under ``metrics:``.
+        distortions: The distortions; those that do not apply to the data are left out.
 
     Raises:
         UserError: The data are points or fewer than ``MIN_IMAGES`` images, or an extractor is not
@@ -133,18 +138,18 @@ def measure_sensitivity(
     if 2 * n > len(pixels):
         notes.append(f"n is {len(pixels) // 2}, not {n}: there are {len(pixels):,} images")
     n = min(n, len(pixels) // 2)
-    distortions = [
+    applied = [
         _limit_to_classes(distortion, labels)
-        for distortion in DISTORTIONS
+        for distortion in distortions
         if (labels is not None or not distortion.needs_labels)
         and (data.spec.content == "digits" or not distortion.needs_digits)
     ]
     results: list[DetectionResult] = []
     for extractor in _load_extractors(data, wanted, cfg or MetricsConfig(), notes):
         logger.info(
-            f"Measuring {extractor.name}: {len(pixels):,} images, {len(distortions)} distortions"
+            f"Measuring {extractor.name}: {len(pixels):,} images, {len(applied)} distortions"
         )
-        results += _measure_extractor(extractor, pixels, labels, n, distortions)
+        results += _measure_extractor(extractor, pixels, labels, n, applied)
     return SensitivityReport(data.cfg.name, n, results, notes)
 
 

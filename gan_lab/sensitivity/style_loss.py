@@ -1,8 +1,10 @@
 """Loss of variety in the style of digits: all have nearly one slant, size or stroke width.
 
 Digits are bright strokes on black. A severity of t % leaves (100 - t) % of each image's deviation
-from the mean style. Images are resampled twice, to the mean style and part of the way back, so that
-a severity of 0, which loses nothing, shows what the resampling alone does to a score.
+from the mean style. A severity of 0 loses nothing and shows what the resampling alone does to a
+score. For slant and size, images are warped to the mean style and part of the way back; at 100 %
+the second warp is the identity, so the resampling of 0 % is an upper bound of that of other
+severities. For the stroke width they are enlarged once and reduced again.
 """
 
 from __future__ import annotations

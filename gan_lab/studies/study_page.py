@@ -82,7 +82,8 @@ untransformed too.
 Discrete values (some are equal, and fewer than four distinct) are tested by permutation, against
 a bound by the sign test; a margin between two arms of them is not tested. A seed without a value,
 or two arms that both fail (mean precision and recall below 0.1, or no smaller distance than the
-mean training image), XX significant.
+mean training image), make a prediction inconclusive. So does a base arm whose values are all at a
+bound of the score (a floor effect or ceiling effect), unless the difference is significant.
 
 A study may add seeds in steps and test after each \
 ([group-sequential designs](../sequential.md))."""
@@ -316,7 +317,7 @@ def render_index(folder: Path) -> str:
     unmeasured = len(rows) - len(verdicts)
     waiting = ""
     if unmeasured:
-        waiting = f" {unmeasured} more have recorded predictions and were not measured yet."
+        waiting = f" {unmeasured} more are recorded, but not measured yet."
     earlier = []
     if superseded:
         earlier = [

@@ -194,6 +194,23 @@ def test_bench_evaluation_prints_its_ratio(
     assert recorded == {"earlier": [1.0]}
 
 
+@pytest.mark.parametrize(
+    "module",
+    [throughput, evaluation, processes, live_page, quality, startup, growth, gpu],
+    ids=lambda module: module.__name__,
+)
+def test_missing_folder_of_record_is_reported_before_measuring(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "absent" / "out.json"
+    monkeypatch.setattr(sys, "argv", [module.__name__, "--out", str(out)])
+    with pytest.raises(SystemExit) as exited:
+        module.main()
+    assert exited.value.code == 2
+    assert f"--out {out}: there is no folder {out.parent}. Create it" in capsys.readouterr().err
+
+
 def test_bench_processes_prints_its_ratio(
     tmp_path: Path, data_root: Path, sample: object, monkeypatch: pytest.MonkeyPatch,
     run_main: Callable[..., tuple[str, int]],
@@ -1030,14 +1047,14 @@ def test_script_record_runs(
 def test_script_record_sensitivity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Record and table have the thresholds of the chosen data set; the other one stays."""
     from gan_lab.sensitivity.detection import DetectionResult, SensitivityReport
-    from gan_lab.sensitivity.distortions import DISTORTIONS
     from scripts import record_sensitivity
 
-    applied = [each for each in DISTORTIONS if not (each.needs_labels or each.needs_digits)]
-
-    def measure_sensitivity(data: object, n: int, wanted: list[str], cfg: object) -> object:
+    def measure_sensitivity(
+        data: object, n: int, wanted: list[str], cfg: object, distortions: Sequence[Any]
+    ) -> object:
+        applied = [each for each in distortions if not each.needs_labels]
         results = []
-        for extractor, measure in itertools.product(wanted, ("kd", "precision")):
+        for extractor, measure in itertools.product(wanted, ("kd", "fd", "precision")):
             for distortion in applied:
                 # the kernel distance detects the largest severity only, and no blur
                 detected = [False] * len(distortion.severities)
@@ -1050,22 +1067,23 @@ def test_script_record_sensitivity(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shutil.copy(record_sensitivity.PAGE, page)
     monkeypatch.setattr(record_sensitivity, "PAGE", page)
     monkeypatch.setattr(record_sensitivity, "RECORD", tmp_path / "sensitivity.json")
-    kept = {"n": 7, "measure": "kd", "thresholds": {"pixels": {"blur": 3, "slant": 25}}}
+    kept = {"n": 7, "thresholds": {"kd_pixels": {"blur": 3}}}
     (tmp_path / "sensitivity.json").write_text(json.dumps({"mnist": kept}), encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["record_sensitivity.py", "emoji"])
+    monkeypatch.setattr(sys, "argv", ["record_sensitivity.py", "emoji", "styles"])
     record_sensitivity.main()
     recorded = json.loads((tmp_path / "sensitivity.json").read_text(encoding="utf-8"))
-    assert list(recorded) == ["emoji", "mnist"]
+    assert list(recorded) == ["emoji", "mnist", "styles"]
     assert recorded["mnist"] == kept
-    assert recorded["emoji"]["thresholds"]["lite0"]["blur"] is None
-    assert recorded["emoji"]["thresholds"]["lite0"]["noise"] == 64
+    assert recorded["emoji"]["thresholds"]["kd_lite0"]["blur"] is None
+    assert recorded["emoji"]["thresholds"]["kd_lite0"]["noise"] == 64
     text = page.read_text(encoding="utf-8")
     assert "| emoji, 50 | `lite0_mid` | - | 64 | 8 | 25 | 50 |  | 100 | 98 |\n" in text
     assert "| mnist, 7 | `pixels` | 3 |  |  |  |  |  |  |  |\n" in text
     assert "faces32, 40" not in text
-    assert "| `pixels` | 25 |  |  |\n" in text
+    assert "| `kd_lite0_mid` | 100 | 100 | 100 |\n" in text
+    assert "| `fd_digits` | - | - | - |\n" in text
     monkeypatch.setattr(sys, "argv", ["record_sensitivity.py", "mnits"])
-    with pytest.raises(SystemExit, match=r"mnits: no such data set\. Choose from faces32, emoji"):
+    with pytest.raises(SystemExit, match=r"mnits: no such row\. Choose from faces32, emoji"):
         record_sensitivity.main()
 
 

@@ -91,9 +91,7 @@ STYLES = {
 @pytest.mark.parametrize(
     ("name", "tolerance"), [("slant", 0.03), ("size", 0.06), ("stroke width", 0.35)]
 )
-def test_stated_share_of_each_strokes_deviation_from_the_mean_style_is_left(
-    name: str, tolerance: float
-) -> None:
+def test_lost_style_leaves_stated_share(name: str, tolerance: float) -> None:
     images = draw_strokes()
     for severity in (0, 25, 50, 75, 100):
         changed = apply_distortion(images.to(torch.uint8), BY_NAME[name], severity).float()

@@ -27,6 +27,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "gan": [
         {"r1_weight": 1.0, "r1_every": 2},
         {"instance_noise": 0.5, "instance_noise_images": 400, "pretrain_images": 8},
+        {"n_critic": 2, "pretrain_images": 8},
         {"decay_images": 80, "dropout": 0.3},
         {"augment": "ada", "pack": 2},
     ],

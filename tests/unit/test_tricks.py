@@ -17,6 +17,7 @@ from gan_lab import losses
 from gan_lab.families.gan import GAN, GANConfig
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 from tests.contracts.test_families import GOLDEN, fit, weights
 
 SPEC = ImageSpec(1, 16, 16)
@@ -187,7 +188,7 @@ def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else
 
 
 @pytest.mark.parametrize("network", ["mlp", "dcgan"])
-def test_packs_are_joined_along_the_channels_and_only_the_first_layer_is_larger(
+def test_pack_joins_channels_of_images(
     network: str,
 ) -> None:
     packed, plain = make_model(network=network, pack=3), make_model(network=network)
@@ -208,7 +209,7 @@ def test_packs_are_joined_along_the_channels_and_only_the_first_layer_is_larger(
     assert shapes[first][1] == 3 * dict(plain.discriminator.named_parameters())[first].shape[1]
 
 
-def test_packs_never_mix_reals_with_fakes_and_both_steps_have_them() -> None:
+def test_pack_keeps_reals_and_fakes_apart() -> None:
     family, x, losses_of_steps = make_model(pack=2), images(), []
     G, D = family.generator, family.discriminator
     step(family, x, lambda value, optimizer: losses_of_steps.append(float(value.detach())))
@@ -221,6 +222,49 @@ def test_packs_never_mix_reals_with_fakes_and_both_steps_have_them() -> None:
             float(losses.nonsaturating_g(logits_g)),
         ]
     assert losses_of_steps == pytest.approx(expected)
+
+
+def test_r1_with_packs_is_mean_over_images() -> None:
+    """The penalty of a pack is the squared norm of its gradient, and each image has a share."""
+    family, x, losses_of_steps = make_model(pack=2, r1_weight=3.0), images(), []
+    D = family.discriminator
+    step(family, x, lambda value, optimizer: losses_of_steps.append(float(value.detach())))
+    pairs = x.reshape(3, 2, 16, 16).requires_grad_()
+    real_logits = D.network(pairs)
+    (gradient,) = torch.autograd.grad(real_logits.sum(), pairs)
+    r1_of_packs = float(gradient.square().sum(dim=(1, 2, 3)).mean())
+    with torch.no_grad():
+        fake_logits = D(family.generator(draw("latent d", 6, 3)))
+        loss = float(losses.nonsaturating_d(real_logits, fake_logits))
+    assert losses_of_steps[0] == pytest.approx(loss + 0.5 * 3.0 * r1_of_packs / 2)
+
+
+def test_pack_must_divide_batches_of_all_processes(tmp_path: Path, data_root: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.pack=3 does not divide a batch of 16 images"):
+        fit("gan", tmp_path, data_root, "run.images=32", "model.pack=3")
+    with pytest.raises(UserError, match=r"model\.pack=3 does not divide a batch of 8 images"):
+        fit("gan", tmp_path / "2", data_root, "model.pack=3", "run.micro_batches=2")
+    # a user's own Trainer has no check before the step
+    with pytest.raises(UserError, match=r"model\.pack=3 needs as many images, but .* has 2"):
+        make_model(pack=3).discriminator(images(2))
+
+
+@pytest.mark.parametrize("pretrained", [0, 3])
+def test_n_critic_is_number_of_discriminator_steps(pretrained: int) -> None:
+    """The generator is updated in every third iteration, after a head start."""
+    family = make_model(n_critic=3, pretrain_images=6 * pretrained)
+    updated: list[str] = []
+
+    def minimize(value: Tensor, optimizer: Any) -> None:
+        # only the discriminator has AdamW
+        network = "D" if isinstance(optimizer, torch.optim.AdamW) else "G"
+        updated.append(f"{network}{family.iteration}")
+
+    for iteration in range(6):
+        family.iteration, family.images_seen = iteration, 6 * iteration
+        step(family, images(), minimize)
+    expected = ["D0", "D1", "D2", "G2", "D3", "D4", "D5", "G5"]
+    assert updated == [each for each in expected if each != "G2" or not pretrained]
 
 
 def test_a_head_start_moves_the_discriminator_alone_for_so_many_images(
