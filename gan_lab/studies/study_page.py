@@ -317,7 +317,7 @@ def render_index(folder: Path) -> str:
     unmeasured = len(rows) - len(verdicts)
     waiting = ""
     if unmeasured:
-        waiting = f" {unmeasured} more are recorded, but not measured yet."
+        waiting = f" Recorded, but not measured yet: {unmeasured}."
     earlier = []
     if superseded:
         earlier = [
