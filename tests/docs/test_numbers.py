@@ -136,6 +136,8 @@ SENTENCES = [
     ("docs/few_images.md", "94 ± 20", "faces", "faces_80_ada", "kd_lite0_mid", 1),
     ("docs/few_images.md", "84 ± 19", "faces", "faces_80", "kd_lite0_mid", 1),
     ("docs/few_images.md", "271 ± 86", "faces", "faces_20", "kd_lite0_mid", 1),
+    ("docs/methods/sngan.md", "was 21.1 ± 3.4", "large_rates", "with_fast", "fd_digits", 1),
+    ("docs/methods/sngan.md", "and 50.6 ± 17", "large_rates", "without_fast", "fd_digits", 1),
     ("docs/methods/gan.md", "it keeps 7.6 of", "batch_norm", "ring_with", "modes_covered", 1),
     ("docs/methods/gan.md", "keep 2.4 ± 3.4 of", "packing", "single", "modes_covered", 1),
     ("docs/methods/gan.md", "packs of two 8 ± 0", "packing", "packs_of_two", "modes_covered", 1),
