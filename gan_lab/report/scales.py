@@ -98,8 +98,9 @@ KINDS: tuple[tuple[str, Scale], ...] = (
     # unbiased kernel distances are negative for the best generators; decibels are logarithms
     # already
     (r"kid|kd_.*|cmmd|.*psnr.*", UNTOUCHED),
-    # the absolute value of a signed error: near 0 its logarithm has a long lower tail
-    (r"error", NON_NEGATIVE),
+    # the absolute value of a signed error, whose logarithm has a long lower tail near 0, and the
+    # standard deviation of logarithms
+    (r"error|spread", NON_NEGATIVE),
     # shares of one real number by another, which may exceed 1
     (
         r"latent_confidence|pixels_confidence|density|density_.*|digit_score|is|.*_score",

@@ -202,8 +202,10 @@ def test_discriminator_gap_is_in_standard_deviations(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         discriminator_gap, "Run", lambda folder: SimpleNamespace(restore=lambda: restored)
     )
+    monkeypatch.setattr(discriminator_gap, "collect_scores", lambda folder: {"fd_digits": 7.0})
     # means 4 and 1, and a standard deviation of 1 in both groups
-    assert discriminator_gap.measure(make_arm("dcgan"))["gap"] == pytest.approx(3)
+    values = discriminator_gap.measure(make_arm("dcgan"))
+    assert values == {"gap": pytest.approx(3), "fd_digits": 7.0}
     assert loaded == ["raw"]
 
 

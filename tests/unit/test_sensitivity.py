@@ -189,19 +189,16 @@ def test_threshold_is_smallest_severity_detected_upward(
     assert answer.threshold == threshold
 
 
-def test_lite0_detects_more_than_random_features(
-    data_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lite0_detects_more_than_random_features(data_root: Path) -> None:
     """lite0 detects distortions of faces that random features miss."""
     severities = {"blur": (50,), "noise": (16,), "shuffled blocks": (2,), "collapse": (90,)}
     given = tuple(
         replace(BY_NAME[name], severities=severity) for name, severity in severities.items()
     )
-    monkeypatch.setattr(detection, "DISTORTIONS", given)
     faces = datasets.load(
         DataConfig(name="celeba", source="sample", root=str(data_root), size=32), seed=0
     )
-    report = detection.measure_sensitivity(faces, 50, ["lite0_mid", "random"])
+    report = detection.measure_sensitivity(faces, 50, ["lite0_mid", "random"], distortions=given)
     assert report.n == 50  # all 100 faces
     assert {name: report.get_result("kd_lite0_mid", name).threshold for name in severities} == {
         name: severity for name, (severity,) in severities.items()
