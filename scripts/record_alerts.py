@@ -25,6 +25,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from gan_lab import benchmark  # noqa: E402
 from gan_lab.config import loading  # noqa: E402
+from gan_lab.config.extensions import explain_unknown_name  # noqa: E402
 from gan_lab.runs.run_folder import RunFolder  # noqa: E402
 from gan_lab.training import builder, warm_start  # noqa: E402
 from gan_lab.utils.files import write_text  # noqa: E402
@@ -188,9 +189,7 @@ def main() -> None:
         known = [training.name for training in scenarios.TRAININGS]
         chosen = sys.argv[2:] or known
         if unknown := set(chosen) - set(known):
-            sys.exit(
-                f"{', '.join(sorted(unknown))}: no such training. Choose from {', '.join(known)}"
-            )
+            sys.exit(explain_unknown_name("training", min(unknown), known))
         with tempfile.TemporaryDirectory() as root:
             for training in scenarios.TRAININGS:
                 if training.name in chosen:

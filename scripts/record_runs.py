@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from gan_lab import benchmark  # noqa: E402
+from gan_lab.config.extensions import explain_unknown_name  # noqa: E402
 from gan_lab.config.values import split_arguments  # noqa: E402
 from gan_lab.runs.run import Run  # noqa: E402
 from gan_lab.utils.files import read_json, write_text  # noqa: E402
@@ -94,7 +95,7 @@ def main() -> None:
     known = list(dict.fromkeys(row.experiment for row in ROWS))
     names = sys.argv[1:] or known
     if unknown := set(names) - set(known):
-        sys.exit(f"{', '.join(sorted(unknown))}: no such row. Choose from {', '.join(known)}")
+        sys.exit(explain_unknown_name("row", min(unknown), known))
     for row in ROWS:
         if row.experiment not in names:
             continue

@@ -19,6 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from gan_lab import data as datasets  # noqa: E402
 from gan_lab.config import loading  # noqa: E402
+from gan_lab.config.extensions import explain_unknown_name  # noqa: E402
 from gan_lab.sensitivity import detection  # noqa: E402
 from gan_lab.sensitivity.distortions import DISTORTIONS, Distortion  # noqa: E402
 from gan_lab.sensitivity.sensitivity_page import format_threshold  # noqa: E402
@@ -140,7 +141,7 @@ def main() -> None:
     known = [row.name for row in ROWS]
     names = sys.argv[1:] or known
     if unknown := set(names) - set(known):
-        sys.exit(f"{', '.join(sorted(unknown))}: no such row. Choose from {', '.join(known)}")
+        sys.exit(explain_unknown_name("row", min(unknown), known))
     recorded = read_json(RECORD) if RECORD.is_file() else {}
     for row in ROWS:
         if row.name in names:

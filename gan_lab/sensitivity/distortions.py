@@ -111,7 +111,7 @@ def collapse(
 
 
 # 0 is the resampling alone
-STYLE_LOSSES = (0, 25, 50, 75, 100)
+STYLE_SEVERITIES = (0, 25, 50, 75, 100)
 DISTORTIONS = (
     Distortion("blur", "‰ of the side", (3, 6, 12, 25, 50, 100), blur),
     Distortion("noise", "levels of 255", (2, 4, 8, 16, 32, 64), add_noise),
@@ -121,10 +121,14 @@ DISTORTIONS = (
     Distortion("lost classes", "classes", (1, 2, 3, 5), choose=lose_classes, needs_labels=True),
     Distortion("copies", "% of the fakes", (10, 25, 50, 100), choose=copy_reals),
     Distortion("collapse", "% repeated", (25, 50, 75, 90, 98), choose=collapse),
-    Distortion("slant", "% of its variety lost", STYLE_LOSSES, lose_slant, needs_digits=True),
-    Distortion("size", "% of its variety lost", STYLE_LOSSES, lose_size, needs_digits=True),
+    Distortion("slant", "% of its variety lost", STYLE_SEVERITIES, lose_slant, needs_digits=True),
+    Distortion("size", "% of its variety lost", STYLE_SEVERITIES, lose_size, needs_digits=True),
     Distortion(
-        "stroke width", "% of its variety lost", STYLE_LOSSES, lose_stroke_width, needs_digits=True
+        "stroke width",
+        "% of its variety lost",
+        STYLE_SEVERITIES,
+        lose_stroke_width,
+        needs_digits=True,
     ),
 )
 

@@ -1040,7 +1040,9 @@ def test_script_record_runs(
     assert recorded["cut"]["images_of_best_checkpoint"] == [32, 64]
     assert recorded["cut"]["command"] == 'make train EXP=cut ARGS="data.source=sample"'
     monkeypatch.setattr(sys, "argv", ["record_runs.py", "cute"])
-    with pytest.raises(SystemExit, match=r"cute: no such row\. Choose from cut, colorize"):
+    with pytest.raises(
+        SystemExit, match=r"unknown row 'cute'\. Did you mean 'cut'\? Available: cut, colorize"
+    ):
         record_runs.main()
 
 
@@ -1083,7 +1085,9 @@ def test_script_record_sensitivity(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "| `kd_lite0_mid` | 100 | 100 | 100 |\n" in text
     assert "| `fd_digits` | - | - | - |\n" in text
     monkeypatch.setattr(sys, "argv", ["record_sensitivity.py", "mnits"])
-    with pytest.raises(SystemExit, match=r"mnits: no such row\. Choose from faces32, emoji"):
+    with pytest.raises(
+        SystemExit, match=r"unknown row 'mnits'\. Did you mean 'mnist'\? Available: faces32"
+    ):
         record_sensitivity.main()
 
 
