@@ -37,6 +37,9 @@ class CGANConfig(ModelConfig):
     width: int = number(64, minimum=1)
     # of both networks, except the mlp discriminator, which has none
     norm: Literal["batch", "none"] = "batch"
+    # how the discriminator uses labels: as an input next to the image, or by the inner product of
+    # their embedding with its features (Miyato & Koyama 2018)
+    conditioning: Literal["input", "projection"] = "input"
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
@@ -57,7 +60,9 @@ class CGAN(Family):
             "norm": cfg.norm,
         }
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
-        self.discriminator = networks.discriminator(cfg.network, **sizes)
+        self.discriminator = networks.discriminator(
+            cfg.network, **sizes, projection=cfg.conditioning == "projection"
+        )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [

@@ -35,14 +35,18 @@ def discriminator(
     classes: int = 0,
     dropout: float = 0.0,
     slope: float = NEGATIVE_SLOPE,
+    projection: bool = False,
 ) -> Network:
     """Build a discriminator or critic: images and, with classes, labels [B] to logits [B]."""
-    if kind == "mlp":
-        return MLPDiscriminator(
-            shape=shape, classes=classes, width=width, norm=norm, dropout=dropout, slope=slope
-        )
-    return DCGANDiscriminator(
-        shape=shape, classes=classes, width=width, norm=norm, dropout=dropout, slope=slope
+    network = MLPDiscriminator if kind == "mlp" else DCGANDiscriminator
+    return network(
+        shape=shape,
+        classes=classes,
+        width=width,
+        norm=norm,
+        dropout=dropout,
+        slope=slope,
+        projection=projection,
     )
 
 

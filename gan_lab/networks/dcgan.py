@@ -18,6 +18,7 @@ from gan_lab.networks.layers import (
     dropout_layers,
     initialize_normal,
     one_hot,
+    project_labels,
 )
 from gan_lab.utils.errors import UserError
 
@@ -113,9 +114,11 @@ class DCGANDiscriminator(Network):
     with twice as many, and a dense layer. The first convolution and the dense layer have no norm.
     ``norm`` is "batch" as published, or "layer" or "none" for critics with a per-image gradient
     penalty. ``dropout`` follows each LeakyReLU; ``slope`` = 0 makes it ReLU. Labels are embedded as
-    an additional input channel.
+    an additional input channel, or with ``projection`` as a vector of features, whose inner product
+    with those of the image is added to the logit.
 
-    Source: Radford et al. 2015, section 3; labels as in Mirza & Osindero 2014.
+    Source: Radford et al. 2015, section 3; labels as in Mirza & Osindero 2014, or as in Miyato &
+    Koyama 2018 (arXiv 1802.05637).
     """
 
     def __init__(
@@ -128,17 +131,22 @@ class DCGANDiscriminator(Network):
         outputs: int = 1,
         dropout: float = 0.0,
         slope: float = NEGATIVE_SLOPE,
+        projection: bool = False,
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
         count = num_downsamples(height, breadth)
+        smallest = width * 2 ** (count - 1) * (height >> count) * (breadth >> count)
         self.classes = classes
         self.outputs = outputs
+        self.projection = projection
         self.plane = (1, height, breadth)
-        self.embedding = nn.Linear(classes, height * breadth, bias=False) if classes else None
+        embedded = smallest if projection else height * breadth
+        self.embedding = nn.Linear(classes, embedded, bias=False) if classes else None
+        planes = 1 if classes and not projection else 0
 
         layers: list[nn.Module] = [
-            GrayConv2d(channels + (classes > 0), width, 4, 2, 1),
+            GrayConv2d(channels + planes, width, 4, 2, 1),
             nn.LeakyReLU(slope),
             *dropout_layers(dropout),
         ]
@@ -150,10 +158,9 @@ class DCGANDiscriminator(Network):
             elif norm == "layer":
                 layers.append(nn.GroupNorm(1, after))
             layers += [nn.LeakyReLU(slope), *dropout_layers(dropout)]
-        smallest = width * 2 ** (count - 1) * (height >> count) * (breadth >> count)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(smallest, outputs))
         initialize_normal(self)
-        if self.embedding is not None:
+        if self.embedding is not None and not projection:
             # the scale of the pixels: with std 0.02 the network would ignore the labels
             nn.init.normal_(self.embedding.weight)
 
@@ -164,7 +171,7 @@ class DCGANDiscriminator(Network):
             x: Images [B, C, H, W].
             y: Labels [B], if the network has classes.
         """
-        if self.embedding is not None:
+        if self.embedding is not None and not self.projection:
             plane = self.embedding(one_hot(y, self.classes, like=x)).view(-1, *self.plane)
             x = torch.cat([x, plane], dim=1)
         # a list, since slicing a Sequential creates a new module
@@ -178,4 +185,8 @@ class DCGANDiscriminator(Network):
         return logits.squeeze(1) if self.outputs == 1 else logits
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.compute_logits(self.features(x, y))
+        features = self.features(x, y)
+        logits = self.compute_logits(features)
+        if self.embedding is not None and self.projection:
+            logits = logits + project_labels(features, self.embedding, y)
+        return logits

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, Norm, dropout_layers, one_hot
+from gan_lab.networks.layers import Network, Norm, dropout_layers, one_hot, project_labels
 
 # weight of the current batch; the same as momentum=0.8 in Keras
 BATCH_NORM_MOMENTUM = 0.2
@@ -61,9 +61,11 @@ class MLPDiscriminator(Network):
 
     Two hidden layers of 8 and 4 x ``width`` features, each dense, layer norm if ``norm`` is
     "layer", LeakyReLU and ``dropout``; then dense. There is no batch norm. Labels are concatenated
-    to the pixels as one-hot vectors.
+    to the pixels as one-hot vectors, or with ``projection`` embedded as a vector of features, whose
+    inner product with those of the image is added to the logit.
 
-    Source: as ``MLPGenerator``, without the sigmoid, since losses take logits.
+    Source: as ``MLPGenerator``, without the sigmoid, since losses take logits; projection as in
+    Miyato & Koyama 2018 (arXiv 1802.05637).
     """
 
     def __init__(
@@ -75,11 +77,13 @@ class MLPDiscriminator(Network):
         norm: Norm = "none",
         dropout: float = 0.0,
         slope: float = NEGATIVE_SLOPE,
+        projection: bool = False,
     ) -> None:
         super().__init__()
         self.classes = classes
+        has_projection = classes > 0 and projection
         layers: list[nn.Module] = []
-        inputs = math.prod(shape) + classes
+        inputs = math.prod(shape) + (0 if has_projection else classes)
         for features in (8 * width, 4 * width):
             layers.append(nn.Linear(inputs, features))
             if norm == "layer":
@@ -87,6 +91,7 @@ class MLPDiscriminator(Network):
             layers += [nn.LeakyReLU(slope), *dropout_layers(dropout)]
             inputs = features
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, 1))
+        self.embedding = nn.Linear(classes, inputs, bias=False) if has_projection else None
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Compute the input of the last dense layer, [B, F].
@@ -96,7 +101,7 @@ class MLPDiscriminator(Network):
             y: Labels [B], if the network has classes.
         """
         x = x.flatten(1)
-        if self.classes:
+        if self.classes and self.embedding is None:
             x = torch.cat([x, one_hot(y, self.classes, like=x)], dim=1)
         # a list, since slicing a Sequential creates a new module
         for layer in list(self.layers)[:-1]:
@@ -104,5 +109,8 @@ class MLPDiscriminator(Network):
         return x
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.layers[-1](self.features(x, y))
-        return logits.squeeze(1)
+        features = self.features(x, y)
+        logits: Tensor = self.layers[-1](features).squeeze(1)
+        if self.embedding is not None:
+            logits = logits + project_labels(features, self.embedding, y)
+        return logits

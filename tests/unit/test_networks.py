@@ -294,6 +294,23 @@ def test_features_are_input_of_last_layer(kind: str, classes: int) -> None:
     assert torch.equal(features, seen[0])
 
 
+@pytest.mark.parametrize("kind", ["mlp", "dcgan"])
+def test_projection_adds_the_inner_product_of_label_and_features(kind: str) -> None:
+    """Labels change only the logit, by their embedding times the features of the image."""
+    D = discriminator(
+        kind, shape=(1, 28, 28), width=8, norm="none", classes=10, projection=True
+    ).eval()
+    perturb(D)
+    images, labels = inputs("discriminator"), torch.arange(6)
+    assert isinstance(D.embedding, nn.Linear)
+    with torch.no_grad():
+        features = D.features(images)  # type: ignore[operator]
+        weights = list(D.layers)[-1]  # type: ignore[call-overload]
+        expected = weights(features).squeeze(1) + (features * D.embedding.weight.T[:6]).sum(dim=1)
+        assert torch.allclose(D(images, labels), expected, atol=1e-5)
+        assert (D(images, labels) - weights(features).squeeze(1)).abs().min() > 1e-3
+
+
 def test_dcgan_outputs_keep_names_of_weights() -> None:
     """More outputs of a DCGAN discriminator do not change the names of its other weights."""
     one, eleven = (

@@ -31,6 +31,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"decay_images": 80, "dropout": 0.3},
         {"augment": "ada", "pack": 2},
     ],
+    "cgan": [{"conditioning": "projection"}],
     "sngan": [{"n_critic": 1, "spectral": False, "r1_weight": 1.0, "r1_every": 2}],
     "r3gan": [{"decay_images": 80, "augment": "diffaugment"}],
     "wgan_gp": [{"decay_images": 80}],
