@@ -116,12 +116,41 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
 def compare_with_bound(values: Sequence[float], bound: float) -> Effect:
     """Compare the mean of two or more values with a known number.
 
-    By Student's t-test. For discrete values the p-value is that of the sign test, which is about
-    their median; it is 1 if mean and median lie on different sides.
+    By Student's t-test. A share of seeds (all values are 0 or 1, such as collapsed or not) has the
+    exact binomial test. For other discrete values the p-value is that of the sign test, which is
+    about their median; it is 1 if mean and median lie on different sides.
     """
+    if is_share(values, bound):
+        return _compare_share(values, bound)
+    if is_share([-value for value in values], -bound):
+        mirrored = compare_with_bound([-value for value in values], -bound)
+        return Effect(-mirrored.difference, -mirrored.high, -mirrored.low, mirrored.p)
     estimated = estimate([value - bound for value in values])
     p = _test_signs(values, bound) if is_discrete(values) else estimated.compute_p()
     return Effect(estimated.difference, *estimated.compute_interval(), p)
+
+
+def is_share(values: Sequence[float], bound: float) -> bool:
+    """Return True if every value is 0 or 1, and the bound a probability between them."""
+    return set(values) <= {0.0, 1.0} and 0 < bound < 1
+
+
+def _compare_share(values: Sequence[float], bound: float) -> Effect:
+    """Compare a share of seeds with a known one; ``scipy.stats.binomtest`` has the same interval.
+
+    Twice the smaller tail is the p-value, as in the other exact tests here.
+
+    Source: Clopper & Pearson 1934 (Biometrika 26) for the interval.
+    """
+    n, count = len(values), int(sum(values))
+    # the cumulative binomial distribution is an incomplete beta function
+    at_least = 1.0 if count == 0 else float(scipy.special.betainc(count, n - count + 1, bound))
+    at_most = 1.0 if count == n else float(scipy.special.betaincc(count + 1, n - count, bound))
+    tail = SIGNIFICANCE_LEVEL / 2
+    low = 0.0 if count == 0 else float(scipy.special.betaincinv(count, n - count + 1, tail))
+    high = 1.0 if count == n else float(scipy.special.betaincinv(count + 1, n - count, 1 - tail))
+    p = min(1.0, 2 * min(at_least, at_most))
+    return Effect(count / n - bound, low - bound, high - bound, p)
 
 
 def _test_signs(values: Sequence[float], bound: float) -> float:

@@ -80,10 +80,12 @@ least" and a margin of no effect are in units of the rate or correlation itself,
 untransformed too.
 
 Discrete values (some are equal, and fewer than four distinct) are tested by permutation, against
-a bound by the sign test; a margin between two arms of them is not tested. A seed without a value,
-or two arms that both fail (mean precision and recall below 0.1, or no smaller distance than the
-mean training image), make a prediction inconclusive. So does a base arm whose values are all at a
-bound of the score (a floor effect or ceiling effect), unless the difference is significant.
+a bound by the sign test; a margin between two arms of them is not tested. If all values are 0 or 1,
+a permutation test is Fisher's exact test, and a bound is tested by the exact binomial test. A seed
+without a value, or two arms that both fail (mean precision and recall below 0.1, or no smaller
+distance than the mean training image), make a prediction inconclusive. So does a base arm whose
+values are all at a bound of the score (a floor effect or ceiling effect), unless the difference is
+significant.
 
 A study may add seeds in steps and test after each \
 ([group-sequential designs](../sequential.md))."""
@@ -520,6 +522,11 @@ def _describe_tests(study: Study, budget: str, judged: list[JudgedPrediction]) -
         sentences.append(
             f"Discrete values are tested by permutation, or by the sign test against a bound, and "
             f"have no interval: {', '.join(discrete)}."
+        )
+    if any(each.is_share for each in judged):
+        sentences.append(
+            "A share of seeds is tested against a bound by the exact binomial test, and has the "
+            "interval of Clopper and Pearson."
         )
     if has_margin:
         sentences.append(

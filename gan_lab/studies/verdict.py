@@ -22,6 +22,7 @@ from gan_lab.report.statistics import (
     compare_with_bound,
     estimate,
     is_discrete,
+    is_share,
     share_level,
     welch,
 )
@@ -48,7 +49,8 @@ class PredictionTest:
 
     Attributes:
         scale: The scale that was used.
-        samples: The samples on the scale, positive in the predicted direction.
+        values: The values of each arm.
+        samples: The same on the scale, positive in the predicted direction.
         effect: The difference, with the p-value of the predicted limit; NaN: not testable.
         p_of_zero: The p-value of no difference.
         p_of_margin: The p-value of a difference beyond the margin; NaN without one.
@@ -56,6 +58,7 @@ class PredictionTest:
     """
 
     scale: Scale
+    values: list[list[float]]
     samples: list[list[float]]
     effect: Effect
     p_of_zero: float
@@ -99,9 +102,16 @@ class JudgedPrediction:
         return None if self.test is None else self.test.effect
 
     @property
+    def is_share(self) -> bool:
+        """True if the test is the exact one of a share of seeds, with the interval of this test."""
+        return self.test is not None and _is_share(self.prediction, self.test.values[0])
+
+    @property
     def is_discrete(self) -> bool:
-        """True if the test is one of discrete values, which has no interval."""
-        return self.test is not None and any(map(is_discrete, self.test.samples))
+        """True if the test is another one of discrete values, which has no interval."""
+        if self.test is None or self.is_share:
+            return False
+        return any(map(is_discrete, self.test.samples))
 
     @cached_property
     def detectable_difference(self) -> float:
@@ -357,6 +367,8 @@ def _test_prediction(prediction: Prediction, results: Results) -> PredictionTest
     scale, scaled = apply_scale(
         prediction.value, [*samples, *bounds], has_margin=bool(by or margin is not None)
     )
+    if _is_share(prediction, samples[0]):
+        scale, scaled = UNTOUCHED, [*samples, *bounds]
     sign = 1.0 if prediction.relation == "above" else -1.0
     scaled = [[sign * x for x in values] for values in scaled]
     if prediction.bound is not None:
@@ -384,12 +396,18 @@ def _test_prediction(prediction: Prediction, results: Results) -> PredictionTest
                 bound = f"{name} effect, every value of {prediction.other} is {value:g}"
     return PredictionTest(
         scale=scale,
+        values=samples,
         samples=scaled,
         effect=Effect(effect.difference, effect.low, effect.high, p),
         p_of_zero=effect.p,
         p_of_margin=p_of_margin,
         bound=bound,
     )
+
+
+def _is_share(prediction: Prediction, values: Sequence[float]) -> bool:
+    """Return True if a prediction is about the share of seeds whose value is 1, not 0."""
+    return prediction.bound is not None and is_share(values, prediction.bound)
 
 
 def select_values(results: Results, arm: str, value: str) -> list[float]:

@@ -280,6 +280,33 @@ def test_sign_test_p_equals_scipy(above: int, below: int) -> None:
     assert compare_with_bound(values, 0.0).p == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("bound", [0.05, 0.5, 0.8])
+@pytest.mark.parametrize("collapsed", [0, 1, 4, 9, 10])
+def test_share_of_seeds_has_exact_interval_and_tail(collapsed: int, bound: float) -> None:
+    """Whether a seed collapsed or not: the binomial test, also with the opposite sign."""
+    values = [1.0] * collapsed + [0.0] * (10 - collapsed)
+    effect = compare_with_bound(values, bound)
+    tails = [
+        stats.binomtest(collapsed, 10, bound, side).pvalue  # type: ignore[arg-type]
+        for side in ("less", "greater")
+    ]
+    interval = stats.binomtest(collapsed, 10).proportion_ci(0.95)
+    assert effect.p == pytest.approx(min(1, 2 * min(tails)), abs=1e-12)
+    assert (effect.low + bound, effect.high + bound) == pytest.approx(tuple(interval), abs=1e-9)
+    mirrored = compare_with_bound([-value for value in values], -bound)
+    assert mirrored.p == effect.p
+    assert (mirrored.low, mirrored.high) == pytest.approx((-effect.high, -effect.low))
+
+
+@pytest.mark.parametrize(("one", "other"), [(3, 7), (0, 8), (5, 5)])
+def test_two_shares_of_seeds_have_fishers_exact_test(one: int, other: int) -> None:
+    """A permutation test of zeros and ones has the tail of the hypergeometric distribution."""
+    samples = [[1.0] * count + [0.0] * (8 - count) for count in (one, other)]
+    table = [[one, 8 - one], [other, 8 - other]]
+    tails = [stats.fisher_exact(table, side).pvalue for side in ("less", "greater")]
+    assert welch(*samples).p == pytest.approx(min(1, 2 * min(tails)), abs=1e-12)
+
+
 def test_notes_contain_effect_and_real_vs_real(tmp_path: Path) -> None:
     """The notes contain the difference of the two best rows and the real-vs-real score."""
     folders = [

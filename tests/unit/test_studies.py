@@ -129,6 +129,18 @@ def test_sign_test_agrees_with_mean_and_ignores_rounding() -> None:
     assert conclude(tied, make_results(a=[0.3] * 6)) == INCONCLUSIVE
 
 
+def test_a_share_of_seeds_is_not_compared_with_its_bound_by_the_sign_test() -> None:
+    """Nine of ten seeds are no evidence of more than eight in ten, whose median is 1, too."""
+    above = make_study(predict("above", bound=0.8), seeds=10)
+    (judged,) = verdict.judge_predictions(above, "full", make_results(a=[1.0] * 9 + [0.0]))
+    assert judged.verdict == INCONCLUSIVE
+    assert judged.is_share
+    assert not judged.is_discrete
+    assert conclude(above, make_results(a=[1.0] * 10)) == INCONCLUSIVE
+    below = make_study(predict("below", bound=0.8), seeds=10)
+    assert conclude(below, make_results(a=[1.0] * 2 + [0.0] * 8)) == SUPPORTED
+
+
 def test_margin_between_discrete_arms_is_rarely_confirmed() -> None:
     """If one seed in ten collapses, "half a mode lost at most" is false, and stays unconfirmed."""
     study = make_study(predict("above", by=-0.5), seeds=5)
