@@ -18,7 +18,7 @@ from gan_lab.networks.layers import (
     dropout_layers,
     initialize_normal,
     one_hot,
-    project_labels,
+    projection_logits,
 )
 from gan_lab.utils.errors import UserError
 
@@ -185,8 +185,6 @@ class DCGANDiscriminator(Network):
         return logits.squeeze(1) if self.outputs == 1 else logits
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        features = self.features(x, y)
-        logits = self.compute_logits(features)
-        if self.embedding is not None and self.projection:
-            logits = logits + project_labels(features, self.embedding, y)
-        return logits
+        if self.projection:
+            return projection_logits(self.features(x), self.layers[-1], self.embedding, y)
+        return self.compute_logits(self.features(x, y))

@@ -178,7 +178,7 @@ def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> Tensor:
 
 
 def projection_logits(
-    h: Tensor, judge: nn.Linear, embedding: nn.Linear | None = None, labels: Tensor | None = None
+    h: Tensor, judge: nn.Module, embedding: nn.Linear | None = None, labels: Tensor | None = None
 ) -> Tensor:
     """Compute the logits ψ(h) + yᵀVh of a projection discriminator.
 
@@ -197,13 +197,9 @@ def projection_logits(
     Source: Miyato & Koyama 2018 (arXiv 1802.05637), section 3.
     """
     logits: Tensor = judge(h).squeeze(1)
-    return logits if embedding is None else logits + project_labels(h, embedding, labels)
-
-
-def project_labels(h: Tensor, embedding: nn.Linear, labels: Tensor | None) -> Tensor:
-    """Compute yᵀVh [B], the second term of ``projection_logits``, from features [B, F]."""
-    embedded: Tensor = embedding(one_hot(labels, embedding.in_features, like=h))
-    return (h * embedded).sum(dim=1)
+    if embedding is not None:
+        logits = logits + (h * embedding(one_hot(labels, embedding.in_features, like=h))).sum(dim=1)
+    return logits
 
 
 @torch.no_grad()

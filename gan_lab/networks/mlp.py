@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, Norm, dropout_layers, one_hot, project_labels
+from gan_lab.networks.layers import Network, Norm, dropout_layers, one_hot, projection_logits
 
 # weight of the current batch; the same as momentum=0.8 in Keras
 BATCH_NORM_MOMENTUM = 0.2
@@ -109,8 +109,4 @@ class MLPDiscriminator(Network):
         return x
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        features = self.features(x, y)
-        logits: Tensor = self.layers[-1](features).squeeze(1)
-        if self.embedding is not None:
-            logits = logits + project_labels(features, self.embedding, y)
-        return logits
+        return projection_logits(self.features(x, y), self.layers[-1], self.embedding, y)
