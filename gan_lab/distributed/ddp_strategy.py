@@ -137,6 +137,7 @@ class ManualDDPStrategy(DDPStrategy):
                 # keys.
                 warnings.warn(STALE_STORE_WARNING, stacklevel=2)
         super().setup_distributed()
+        atexit.register(leave_process_group)
         if self._to_share is not None:
             distributed.broadcast_object_list(self._to_share, src=0)
             self._to_share = None
@@ -147,18 +148,25 @@ class ManualDDPStrategy(DDPStrategy):
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store: Any = TCPStore(host, port, is_master=False, timeout=self._timeout)
         store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
-        has_gpu = self.root_device.type != "cpu"
         distributed.init_process_group(
             self._get_process_group_backend(),
             store=store,
             rank=self.launched.rank,
             timeout=self._timeout,
             world_size=self.launched.world_size,
-            device_id=self.root_device if has_gpu else None,
+            device_id=self.root_device if self.root_device.type != "cpu" else None,
         )
-        if has_gpu:
-            # Lightning does so where it creates the process group itself.
-            atexit.register(distributed.destroy_process_group)
+
+
+def leave_process_group() -> None:
+    """Destroy the process group, if there is one.
+
+    Lightning does so at the exit of processes with GPUs only. On CPUs Gloo's threads would outlive
+    the interpreter, and sometimes abort the process after a finished training
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 class WatchingLauncher(_SubprocessScriptLauncher):

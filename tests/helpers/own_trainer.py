@@ -89,3 +89,4 @@ def train_all(folder: Path, world: int) -> None:
 
 if __name__ == "__main__":
     train_all(Path(sys.argv[1]), int(sys.argv[2]))
+    torch.distributed.destroy_process_group()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -157,6 +158,34 @@ def test_batch_norm_is_synchronized_where_several_gpus_train(
 def test_the_strategy_waits_as_long_as_it_is_told() -> None:
     chosen = ddp_strategy.trainer_options(Launch("torchrun", 2), RunConfig(timeout_s=7))["strategy"]
     assert chosen._timeout == timedelta(seconds=7)
+
+
+def test_a_process_leaves_its_group_before_the_interpreter_exits() -> None:
+    """Gloo's threads must not outlive the interpreter: they sometimes abort the process."""
+    program = """
+import atexit
+from torch import distributed
+# Functions run in reverse order: this one sees what the strategy's has done.
+atexit.register(lambda: print("joined" if distributed.is_initialized() else "left"))
+import lightning, torch
+from gan_lab.config.schema import RunConfig
+from gan_lab.distributed import ddp_strategy, detect
+launched = detect.detect_launcher(RunConfig())
+strategy = ddp_strategy.ManualDDPStrategy(launched, timeout_s=30)
+trainer = lightning.Trainer(
+    accelerator="cpu", strategy=strategy, plugins=[ddp_strategy.create_environment(launched)],
+    logger=False, enable_checkpointing=False, max_steps=1, enable_progress_bar=False,
+)
+from lightning.pytorch.demos.boring_classes import BoringModel
+trainer.fit(BoringModel())
+assert distributed.get_backend() == "gloo"
+"""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+    finished = subprocess.run(
+        [*torchrun, sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert finished.stdout.split()[-1] == "left", "the process exited with its process group"
 
 
 def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(set_launcher: Any) -> None:
