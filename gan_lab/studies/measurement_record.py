@@ -111,19 +111,30 @@ def resolve_configs(study: Study, budget: str) -> dict[str, dict[str, Any]]:
 
     Keys that do not change results, such as those of the log, are left out, and so is the seed.
     """
+    return {
+        arm: dict(_resolve(*arguments))
+        for arm, arguments in list_experiments(study, budget).items()
+    }
+
+
+def list_experiments(study: Study, budget: str) -> dict[str, list[str]]:
+    """List the experiment and its overrides for each arm that trains one.
+
+    The arguments of the measure itself, and the seed, are not among them.
+    """
     words = split_arguments(study.get_budget(budget).words)
     own = getattr(measures.find(study.measure), "ARGUMENTS", ())
-    experiments = loading.experiments()
-    configs = {}
+    known = loading.experiments()
+    experiments = {}
     for arm, text in study.arms.items():
         arguments = [
             argument
             for argument in [*split_arguments(text), *words]
             if argument.partition("=")[0] not in own
         ]
-        if arguments and arguments[0] in experiments:
-            configs[arm] = dict(_resolve(*arguments))
-    return configs
+        if arguments and arguments[0] in known:
+            experiments[arm] = arguments
+    return experiments
 
 
 @cache

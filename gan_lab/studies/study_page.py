@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gan_lab import studies
 from gan_lab.report.statistics import compare_with_bound
 from gan_lab.studies import BUDGETS, Study, measurement_record, measures, verdict
-from gan_lab.studies.measures import Results
+from gan_lab.studies.measures import Results, Values
 from gan_lab.studies.verdict import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -87,6 +87,11 @@ distance than the mean training image), make a prediction inconclusive. So does 
 values are all at a bound of the score (a floor effect or ceiling effect), unless the difference is
 significant.
 
+A table with a Fréchet or kernel distance also has the distances of two trivial generators: copies
+of the training images, and their mean (for a conditional generator, that of their class). They need
+no training; for trainings that did not record them they were computed later
+(`scripts/record_trivial_distances.py`).
+
 A study may add seeds in steps and test after each \
 ([group-sequential designs](../sequential.md))."""
 
@@ -135,8 +140,16 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
         seconds = read_json(cost)["seconds"] if cost.is_file() else None
         runs = path.with_suffix(".runs.json")
         trained = read_json(runs) if runs.is_file() else []
+        trivial = path.with_suffix(".trivial.json")
+        distances = read_json(trivial)["results"] if trivial.is_file() else {}
         # JSON sorts the arms; the page has the order of the study's file.
-        ordered = {arm: recorded["results"][arm] for arm in study.arms}
+        ordered = {
+            arm: [
+                _add_distances(values, distances.get(arm, {}))
+                for values in recorded["results"][arm]
+            ]
+            for arm in study.arms
+        }
         path_of_conclusion = path.with_suffix(".conclusion.json")
         conclusion = read_json(path_of_conclusion) if path_of_conclusion.is_file() else {}
         record = path.with_suffix(".measured.json")
@@ -154,6 +167,11 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
             is_superseded(folder, study),
         )
     return found
+
+
+def _add_distances(values: Values, trivial: Values) -> Values:
+    """Add the distances of trivial generators, unless the training has diverged."""
+    return trivial | values if values else values
 
 
 def _read_current(path: Path, study: Study, budget: str) -> Any:
@@ -206,7 +224,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
     chosen = study.get_budget(budget)
     measured = max(len(values) for values in results.values())
     seeds = f"{measured} seed{'s' * (measured > 1)} per arm"
-    columns = list(dict.fromkeys([*_list_predicted_values(study), *study.shown]))
+    columns = list_columns(study)
     arms = []
     for arm in study.arms:
         values = [verdict.format_values(results, arm, value) for value in columns]
@@ -414,6 +432,11 @@ def _plot_seeds(figure: Figure, study: Study, results: Results) -> None:
                 axes.axvline(prediction.bound, color="gray", linestyle="--")
         axes.set_yticks(range(len(arms[name])), arms[name])
         axes.set(title=name, ylim=(len(arms[name]) - 0.4, -0.5))
+
+
+def list_columns(study: Study) -> list[str]:
+    """List the columns of the table of arms: predicted values, then the others that are shown."""
+    return list(dict.fromkeys([*_list_predicted_values(study), *study.shown]))
 
 
 def _list_predicted_values(study: Study) -> list[str]:

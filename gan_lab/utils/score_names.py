@@ -13,3 +13,8 @@ TRIVIAL_GENERATORS = {
 def is_trivial_score(name: str) -> bool:
     """Return whether a score is that of one of the ``TRIVIAL_GENERATORS``."""
     return name.endswith(tuple(f"_of_{kind}" for kind in TRIVIAL_GENERATORS))
+
+
+def list_trivial_scores(score: str) -> list[str]:
+    """Return the names of a score's trivial scores, as in "fd_digits_of_replay"."""
+    return [f"{score}_of_{kind}" for kind in TRIVIAL_GENERATORS]

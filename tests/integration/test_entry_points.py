@@ -42,13 +42,14 @@ from benchmarks import (
 )
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import equality, program, speed
-from gan_lab import benchmark, cli, doctor
+from gan_lab import benchmark, cli, doctor, studies
 from gan_lab.config import loading
 from gan_lab.metrics.digit_classifier import WEIGHTS_FILE
 from gan_lab.runs.run import Run as TrainedRun
 from gan_lab.sweeps import sweep_file
 from gan_lab.training import builder
 from gan_lab.training.callbacks.tracker import Tracker
+from gan_lab.utils.files import read_json
 from tests.helpers.browser import needs_chromium
 from tests.helpers.families import small
 from tests.helpers.folders import run_folder
@@ -1044,6 +1045,28 @@ def test_script_record_runs(
         SystemExit, match=r"unknown row 'cute'\. Did you mean 'cut'\? Available: cut, colorize"
     ):
         record_runs.main()
+
+
+def test_script_record_trivial_distances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded distances can be computed again, and are those that trainings record."""
+    from scripts import record_trivial_distances
+
+    shutil.copytree(studies.find_committed_results() / "clipping", tmp_path / "clipping")
+    recorded = tmp_path / "clipping" / "full.trivial.json"
+    committed = read_json(recorded)["results"]
+    recorded.unlink()
+    monkeypatch.setattr(record_trivial_distances, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["record_trivial_distances.py", "clipping"])
+    record_trivial_distances.main()
+    computed = read_json(recorded)["results"]
+    assert computed.keys() == committed.keys()
+    for arm, distances in committed.items():
+        assert computed[arm] == pytest.approx(distances, rel=1e-3)
+
+    # a study whose trainings recorded them, with the same data and protocol
+    trained = read_json(studies.find_committed_results() / "discriminator_steps" / "full.json")
+    for name, value in committed["clipped"].items():
+        assert value == pytest.approx(trained["results"]["one"][0][name], rel=1e-3)
 
 
 def test_script_record_sensitivity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

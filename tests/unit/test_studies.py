@@ -24,11 +24,21 @@ from gan_lab.config import loading
 from gan_lab.config.values import split_arguments
 from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE
 from gan_lab.runs.run import Run
-from gan_lab.studies import BUDGETS, Budget, Prediction, Study, engine, study_page, verdict
-from gan_lab.studies.measures import Arm, optimum, simultaneous
+from gan_lab.studies import (
+    BUDGETS,
+    Budget,
+    Prediction,
+    Study,
+    engine,
+    measurement_record,
+    study_page,
+    verdict,
+)
+from gan_lab.studies.measures import Arm, cycle, optimum, simultaneous
 from gan_lab.studies.verdict import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.numbers import format_rounded
+from gan_lab.utils.score_names import list_trivial_scores
 from tests.helpers.reports import written_run
 
 BOOK = Path(__file__).parents[2] / "docs" / "studies"
@@ -455,6 +465,41 @@ def test_pages_show_recorded_distances_of_trivial_generators(study: Study) -> No
         rows = [line for line in page.splitlines() if line.startswith(f"| {title}")]
         cells = {cell.strip() for row in rows for cell in row.strip("|").split("|")[1:]}
         assert cells - {""} == recorded
+
+
+@pytest.mark.parametrize("study", MEASURED_STUDIES, ids=lambda study: study.name)
+def test_every_distance_of_a_generator_has_trivial_competitors(study: Study) -> None:
+    """A distance says little without those of copies and of the mean training image."""
+    results = study_page.read_results(BOOK / "results", study)["full"].results
+    for arm, (experiment, *overrides) in measurement_record.list_experiments(study, "full").items():
+        family = loading.load(experiment, overrides).config.family
+        if loading.family_class(family).image_to_image:
+            continue
+        distances = [
+            column
+            for column in study_page.list_columns(study)
+            if re.match("(log_)?[fk]d_", column) and column in results[arm][0]
+        ]
+        for name in itertools.chain.from_iterable(map(list_trivial_scores, distances)):
+            # a log distance of copies does not exist if theirs is negative
+            is_log_of_negative = (
+                name.startswith("log_") and results[arm][0].get(name.removeprefix("log_"), 1) <= 0
+            )
+            assert name in results[arm][0] or is_log_of_negative, (
+                f"{arm} lacks {name}. Run scripts/record_trivial_distances.py {study.name}"
+            )
+
+
+def test_conclusion_of_cycle_consistency_says_what_noise_alone_would_do() -> None:
+    """Noise that the way back passes unchanged adds its variance to the mean square error."""
+    seeds = json.loads((BOOK / "results/cycle_consistency/full.json").read_text("utf-8"))["results"]
+    error, hidden = (
+        mean(seed[name] for seed in seeds["weight_100"]) for name in ("cycle_error", "hidden")
+    )
+    passed_on = 1 + cycle.NOISE_STD**2 / error
+    assert hidden < passed_on
+    text = (BOOK / "cycle_consistency.md").read_text("utf-8")
+    assert f"by a factor of {passed_on:.2f}; it rises by {hidden:.2f}" in text
 
 
 def test_groups_of_critic_across_explain_the_correlation() -> None:

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
+from gan_lab.utils.score_names import list_trivial_scores
 
 ARGUMENTS = ("tries",)
 # both learning rates are drawn from this interval, uniformly on a logarithmic scale
@@ -26,8 +27,9 @@ FIRST_DECAY_RATES = (0.0, 0.5, 0.9)
 def measure(arm: Arm) -> Values:
     """Return the test score of the setting that validation prefers, under the headline's name.
 
-    ``spread`` is the standard deviation of the logarithm of the validation scores, and
-    ``validation`` has all of them. The headline is a distance.
+    The headline is a distance; those of trivial generators are returned too. ``spread`` is the
+    standard deviation of the logarithm of the validation scores, and ``validation`` has all of
+    them.
     """
     _, arguments = arm.split_arguments(*ARGUMENTS)
     runs = [
@@ -38,8 +40,9 @@ def measure(arm: Arm) -> Values:
     assert headline is not None
     validation = [min(score for _, score in run.history[headline]) for run in runs]
     best = runs[validation.index(min(validation))]
+    shown = (headline, *list_trivial_scores(headline))
     return {
-        headline: best.scores[headline].value,
+        **{name: best.scores[name].value for name in shown if name in best.scores},
         "spread": stdev(map(math.log, validation)),
         "validation": validation,
     }

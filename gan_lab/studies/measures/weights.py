@@ -8,14 +8,16 @@ from matplotlib.figure import Figure
 from gan_lab.runs.checkpoints import find_checkpoint, read_checkpoint
 from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
+from gan_lab.utils.score_names import list_trivial_scores
 
 # A weight above this share of its layer's largest counts as at the bound.
 NEAR_BOUND = 0.95
+SCORE = "fd_digits"
 BINS = 41
 
 
 def measure(arm: Arm) -> Values:
-    """Return the share ``at_bound`` of a critic's weights, ``fd_digits``, and the histogram."""
+    """Return the share ``at_bound`` of a critic's weights, distances, and the histogram."""
     folder = arm.train(arm.arguments)
     state = read_checkpoint(find_checkpoint(folder, "last"))["state_dict"]
     kernels = [
@@ -25,10 +27,10 @@ def measure(arm: Arm) -> Values:
     ]
     relative = torch.cat([(kernel / kernel.abs().max()).flatten() for kernel in kernels])
     counts = torch.histc(relative, BINS, -1, 1) / len(relative)
-    score = Run(folder).scores["fd_digits"].value
+    scores = Run(folder).scores
     return {
         "at_bound": float((relative.abs() > NEAR_BOUND).double().mean()),
-        "fd_digits": score,
+        **{name: scores[name].value for name in (SCORE, *list_trivial_scores(SCORE))},
         "histogram": counts.tolist(),
     }
 
