@@ -25,7 +25,7 @@ from gan_lab.data.image_reader import (
     silence_pillow,
 )
 from gan_lab.data.levels import LEVEL_KINDS, choose_levels, find_rows, inspect_files
-from gan_lab.data.split import PixelArray
+from gan_lab.data.split import PixelArray, group_rows
 from gan_lab.utils.errors import UserError
 
 MIN_HELD_OUT_IMAGES = 4
@@ -368,9 +368,7 @@ def split_train_test(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarr
     share = min(MAX_HELD_OUT_SHARE, MAX_HELD_OUT_IMAGES / n)
     min_held_out = min(MIN_HELD_OUT_IMAGES, n // 2)
     rng = np.random.default_rng(0)
-    classes = [np.arange(n)]
-    if labels is not None:
-        classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    classes = [np.arange(n)] if labels is None else group_rows(labels)
     orders = [rng.permutation(rows) for rows in classes]
     wanted = max(int(share * n), min_held_out)
     shares = [wanted * len(order) / n for order in orders]

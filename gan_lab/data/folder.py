@@ -76,7 +76,8 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         listed = image_files.join_names(names)
         about += f", {len(names)} classes ({listed}; data.labels=false ignores them)"
         inside = [path.name for path in layouts.list_folders(train_folder)]
-        if empty := [name for name in inside if name not in names]:
+        with_images = set(names)
+        if empty := [name for name in inside if name not in with_images]:
             about += f", no images in the folders {image_files.join_names(empty)}"
     about += opened.note + opened.describe_copies(train, test, labels)
     counts = found.count(len(train) + len(test), opened.unreadable)

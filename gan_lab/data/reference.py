@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_lab.data.split import Subset
+from gan_lab.data.split import Subset, group_rows
 from gan_lab.images import Batch, to_unit
 
 if TYPE_CHECKING:
@@ -49,9 +49,12 @@ class Reference(Sequence[Batch]):
 
         They are sorted by class.
         """
-        rows_of_label = {label: self.rows[self.labels == label] for label in np.unique(labels)}
-        chosen = [rows[: np.sum(labels == label)] for label, rows in rows_of_label.items()]
-        return self._with_rows(np.concatenate(chosen))
+        own = self.labels
+        rows_of_label = dict(zip(np.unique(own), group_rows(own), strict=True))
+        wanted = zip(*np.unique(labels, return_counts=True), strict=True)
+        no_rows = np.empty(0, dtype=np.int64)
+        chosen = [rows_of_label.get(label, no_rows)[:count] for label, count in wanted]
+        return self._with_rows(self.rows[np.concatenate(chosen)])
 
     def shuffle_rows(self) -> Reference:
         """Return the rows in a random order, which is the same for equal numbers of rows."""

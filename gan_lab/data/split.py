@@ -108,13 +108,23 @@ def _read(pixels: PixelArray, rows: np.ndarray) -> Tensor:
     return read if isinstance(read, Tensor) else torch.from_numpy(np.asarray(read))
 
 
+def group_rows(labels: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of each label, ascending, in the order of the labels.
+
+    The time does not depend on the number of labels.
+    """
+    order = np.argsort(labels, kind="stable")
+    starts = np.unique(labels[order], return_index=True)[1]
+    return np.split(order, starts[1:])
+
+
 def stratified_split(labels: np.ndarray, *counts: int) -> list[np.ndarray]:
     """Return one sorted set of rows per count, with that many of each class, then all others.
 
     The split does not depend on the seed.
     """
     rng = np.random.default_rng(0)
-    orders = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    orders = [rng.permutation(rows) for rows in group_rows(labels)]
     parts_of_class = [np.split(order, np.cumsum(counts)) for order in orders]
     return [np.sort(np.concatenate(parts)) for parts in zip(*parts_of_class, strict=True)]
 
