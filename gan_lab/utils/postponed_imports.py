@@ -257,6 +257,8 @@ POSTPONED: dict[str, Answers] = {
         "_PLOT_OUT_TYPE": lambda module: object,
         "plot_single_or_multi_val": partial(_call_later, name="plot_single_or_multi_val"),
     },
+    # imports triton for Lightning's table of layers, which a training does not print
+    "torch.utils.flop_counter": {"FlopCounterMode": partial(_call_later, name="FlopCounterMode")},
     # SciPy imports all of NumPy with ``*``, and this compiler of Fortran programs with it
     "numpy.f2py": {},
     "torch._dynamo": {

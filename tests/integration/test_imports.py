@@ -20,6 +20,7 @@ SLOW = (
     "lightning",
     "torchmetrics.functional",
     "torch._dynamo.utils",
+    "triton",
     "numpy.f2py.f2py2e",
     "torchvision",
     "torch_fidelity",
@@ -95,6 +96,8 @@ def test_commands_import_only_what_they_need(
     found = {name: set(modules) for name, modules in json.loads(finished.stdout).items()}
     assert found["--help"] == set()
     imported = {name: modules.difference(SMALL) for name, modules in found.items()}
+    # the compiler imports it, where it is installed
+    imported["report"].discard("triton")
     assert imported == {
         "--help": set(),
         "train": set(),

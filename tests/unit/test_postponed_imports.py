@@ -118,6 +118,8 @@ class Model(lightning.LightningModule):
     def __init__(self):
         super().__init__()
         self.layer = torch.nn.Linear(2, 1)
+    def forward(self, x):
+        return self.layer(x)
     def training_step(self, batch, _):
         loss = self.layer(batch).square().mean()
         self.log("loss", loss, on_epoch=True)
@@ -146,6 +148,12 @@ assert torchmetrics.__version__ == torchmetrics.__about__.__version__
 assert torchmetrics.MetricCollection is sys.modules["torchmetrics.collections"].MetricCollection
 figure, _ = torchmetrics.MeanMetric().plot(torch.tensor(0.5))
 assert type(figure).__module__.startswith("matplotlib")
+
+# Lightning's table of layers, complete
+from lightning.pytorch.utilities.model_summary import ModelSummary
+assert "torch.utils.flop_counter" not in names()
+model.example_input_array = torch.ones(1, 2)
+assert ModelSummary(model).total_flops == 4  # two products and two sums
 
 # a function that is disabled before the compiler is executed keeps its name
 @torch.compiler.disable
@@ -202,5 +210,6 @@ def test_torch_and_lightning_do_without_their_packages(tmp_path: Path) -> None:
     )
     assert finished.returncode == 0, finished.stderr
     assert list(POSTPONED) == [
-        *("torchmetrics", "torchmetrics.utilities.plot", "numpy.f2py", "torch._dynamo")
+        *("torchmetrics", "torchmetrics.utilities.plot", "torch.utils.flop_counter"),
+        *("numpy.f2py", "torch._dynamo"),
     ]
