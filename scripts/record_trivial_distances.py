@@ -39,7 +39,7 @@ def main() -> None:
     for study in map(studies.load, chosen):
         found = compute_missing_distances(study)
         if found:
-            record = {"results": found, "versions": measurement_record.list_versions()}
+            record = {"distances": found, "versions": measurement_record.list_versions()}
             path = RESULTS / study.name / f"{BUDGET}.trivial.json"
             write_text(path, json.dumps(record, indent=1) + "\n")
             print(f"{study.name}: {len(found)} arms")

@@ -141,7 +141,7 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
         runs = path.with_suffix(".runs.json")
         trained = read_json(runs) if runs.is_file() else []
         trivial = path.with_suffix(".trivial.json")
-        distances = read_json(trivial)["results"] if trivial.is_file() else {}
+        distances = read_json(trivial)["distances"] if trivial.is_file() else {}
         # JSON sorts the arms; the page has the order of the study's file.
         ordered = {
             arm: [

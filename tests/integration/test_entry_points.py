@@ -38,6 +38,7 @@ from benchmarks import (
     quality,
     sequential,
     startup,
+    threads,
     throughput,
 )
 from benchmarks.gpu import __main__ as gpu
@@ -75,6 +76,7 @@ BENCHMARKS = {
     "quality": quality,
     "sequential": sequential,
     "startup": startup,
+    "threads": threads,
     "throughput": throughput,
 }
 STUDY = """
@@ -197,7 +199,7 @@ def test_bench_evaluation_prints_its_ratio(
 
 @pytest.mark.parametrize(
     "module",
-    [throughput, evaluation, processes, live_page, quality, startup, growth, gpu],
+    [throughput, evaluation, processes, threads, live_page, quality, startup, growth, gpu],
     ids=lambda module: module.__name__,
 )
 def test_missing_folder_of_record_is_reported_before_measuring(
@@ -225,6 +227,29 @@ def test_bench_processes_prints_its_ratio(
     assert len(lines) == 2, output
     assert re.fullmatch(r"gan 1: 1 process [\d,]+ images/s  2 processes [\d,]+ images/s", lines[0])
     assert re.fullmatch(rf"gan: 2 processes / 1 process = {RATIO} on \d+ cores", lines[1])
+
+
+def test_bench_threads_prints_its_ratios(
+    tmp_path: Path, data_root: Path, sample: object, monkeypatch: pytest.MonkeyPatch,
+    run_main: Callable[..., tuple[str, int]],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(threads, "WARMUP_ITERATIONS", 1)
+    monkeypatch.setattr(threads, "MEASURED_ITERATIONS", 2)
+    monkeypatch.setattr(threads, "CONTEXT", CONTEXT)
+    output, code = run_main(threads, "gan", "--rounds", "1", *small("gan", tmp_path, data_root))
+    assert code == 0
+    lines = output.splitlines()
+    number = r"\d+\.\d+"
+    assert re.fullmatch(
+        rf"gan 1: idle {number}  busy {number}, with the spin count of idle cores {number}",
+        lines[0],
+    )
+    assert [line.partition(" = ")[0] for line in lines[1:]] == [
+        "gan: wall time, libgomp's spin count / the library's",
+        "gan: CPU time on busy cores / one thread",
+        "gan: CPU time on busy cores with the spin count of idle ones / one thread",
+    ]
+    assert all(re.search(rf" = {RATIO} with \d+ threads$", line) for line in lines[1:])
 
 
 def test_bench_live_prints_its_ratio(
@@ -528,6 +553,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "bench-live": {"ARGS": "cgan --rounds 2 run.images=64000"},
     "bench-quality": {"ARGS": "cgan 'script: cgan' --budgets 10,20 --seeds 2"},
     "bench-start": {"ARGS": "--rounds 1 --only help"},
+    "bench-threads": {"ARGS": "cgan --rounds 2 data.source=sample"},
     "bench-growth": {"ARGS": "--numbers 1000 10000"},
     "bench-book": {"ARGS": "optimum --workers 1"},
     "bench-sequential": {"ARGS": "--draw"},
@@ -663,6 +689,7 @@ FIRST_CALLS = {
     "quality": "measure",
     "sequential": "collect_results",
     "startup": "list_commands",
+    "threads": "measure",
     "throughput": "build",
 }
 
@@ -1053,12 +1080,12 @@ def test_script_record_trivial_distances(tmp_path: Path, monkeypatch: pytest.Mon
 
     shutil.copytree(studies.find_committed_results() / "clipping", tmp_path / "clipping")
     recorded = tmp_path / "clipping" / "full.trivial.json"
-    committed = read_json(recorded)["results"]
+    committed = read_json(recorded)["distances"]
     recorded.unlink()
     monkeypatch.setattr(record_trivial_distances, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["record_trivial_distances.py", "clipping"])
     record_trivial_distances.main()
-    computed = read_json(recorded)["results"]
+    computed = read_json(recorded)["distances"]
     assert computed.keys() == committed.keys()
     for arm, distances in committed.items():
         assert computed[arm] == pytest.approx(distances, rel=1e-3)
