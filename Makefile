@@ -16,7 +16,7 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup extras train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs zoo explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-quality bench-start bench-growth bench-book bench-sequential gpu-check clean
+.PHONY: help setup extras train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project directions export import publish probe report judge benchmark study book compare runs zoo explain sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-live bench-quality bench-start bench-threads bench-growth bench-book bench-sequential gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -214,6 +214,9 @@ bench-quality: $(READY)  ## [ARGS="cgan dcgan --budgets 30,60"]: scores of digit
 
 bench-start: $(READY)  ## CPU seconds of each command, and of a training until its first iteration
 	@exec $(VENV)/bin/python -m benchmarks.startup $(ARGS)
+
+bench-threads: $(READY)  ## what busy-waiting threads cost, on idle and on busy cores
+	@exec $(VENV)/bin/python -m benchmarks.threads $(ARGS)
 
 bench-growth: $(READY)  ## CPU seconds of folders of 1,000 to 200,000 images: start, labels, fingerprint, near copies
 	@exec $(VENV)/bin/python -m benchmarks.growth $(ARGS)

@@ -20,14 +20,13 @@ from gan_lab import __version__
 from gan_lab.cli import inference, listing, score, sweeps
 from gan_lab.cli.inference import DataOverrides, Run, Weights
 from gan_lab.cli.paths import Overwrite, parse_html, parse_path
-from gan_lab.utils import errors, terminal
+from gan_lab.utils import errors, openmp, terminal
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.postponed_imports import postpone_imports
 
-# Iterations that an idle OpenMP thread busy-waits before it yields its core. The default is 30
-# times higher, no faster on an idle machine, and slows two trainings on the same cores down several
-# times.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# before torch is imported, which starts OpenMP
+if "GOMP_SPINCOUNT" not in os.environ:
+    os.environ["GOMP_SPINCOUNT"] = str(openmp.choose_spin_count())
 
 if TYPE_CHECKING:
     from gan_lab.config.loading import LoadedConfig

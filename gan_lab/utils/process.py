@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gan_lab.utils import openmp
 from gan_lab.utils.errors import UserError
 
 PR_SET_PDEATHSIG = 1
@@ -68,9 +69,7 @@ def share_cores(processes: int) -> dict[str, str]:
     """
     if processes == 1 or "OMP_NUM_THREADS" in os.environ:
         return {}
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return {"OMP_NUM_THREADS": str(max(1, cores // processes))}
+    return {"OMP_NUM_THREADS": str(max(1, openmp.count_threads() // processes))}
 
 
 def run(command: Sequence[str]) -> int:

@@ -175,6 +175,15 @@ SENTENCES = [
         "fd_digits",
         1,
     ),
+    (
+        "docs/methods/cgan.md",
+        "recall is 0.60",
+        "projection_variety",
+        "projection",
+        "recall_pixels",
+        1,
+    ),
+    ("docs/methods/cgan.md", "default 0.70", "projection_variety", "input", "recall_pixels", 1),
     ("docs/methods/acgan.md", "tor (0.64)", "projection_variety", "projection", "recall_digits", 1),
     ("docs/methods/vaegan.md", "VAE 0.41", "vae_blur", "vae", "sharpness", 1),
     ("docs/methods/vaegan.md", "1.19 ± 0.13", "vae_blur", "vaegan", "sharpness", 1),
@@ -515,7 +524,7 @@ def read_median_ratio(name: str) -> str:
 
 
 def test_ratios_of_speed_equal_benchmarks() -> None:
-    """Tables and sentence have the medians of make bench, bench-processes, bench-evaluation."""
+    """Tables and sentence have the medians of the benchmarks of ratios."""
     page = read_page("docs/speed.md")
     for row, loop, experiments in (
         ("plain PyTorch loop", "plain", ("dcgan", "cgan", "ring")),
@@ -529,6 +538,17 @@ def test_ratios_of_speed_equal_benchmarks() -> None:
         (line,) = [line for line in page.splitlines() if line.startswith("|") and row in line]
         expected = read_median_ratio(f"dcgan{words}: 2 processes / 1 process")
         assert line.endswith(f" | {expected} |")
+    for row, compared in (
+        ("busy cores: CPU time relative", "CPU time on busy cores / one thread"),
+        (
+            "with the spin count for idle cores",
+            "CPU time on busy cores with the spin count of idle ones / one thread",
+        ),
+        ("idle cores: time with", "wall time, libgomp's spin count / the library's"),
+    ):
+        (line,) = [line for line in page.splitlines() if line.startswith("|") and row in line]
+        ring, cgan = (read_median_ratio(f"{name}: {compared}") for name in ("ring", "cgan"))
+        assert line.endswith(f" | {ring} | {cgan} |")
     compared = "evaluation / generating and extracting"
     dcgan, cgan, sngan = (
         read_median_ratio(f"{name}: {compared}") for name in ("dcgan", "cgan", "sngan")
