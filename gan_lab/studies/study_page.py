@@ -59,7 +59,7 @@ INDEX_COLUMNS = [
 # The endings of the names of their distances (``metrics/evaluator.py``), and how they are called.
 TRIVIAL_GENERATORS = {
     "_of_replay": "copies of training images",
-    "_of_mean_image": "the mean training image",
+    "_of_mean_image": "the mean training image, of the class if conditional",
 }
 # The rules that all pages share.
 TEST_RULES = """\
@@ -258,6 +258,8 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
             [_format_prediction(each) for each in judged],
         ),
         _format_table(["arm", *columns], arms),
+        "Scores of runs are explained in [Metrics](../metrics.md), other values in "
+        f"`gan_lab/studies/measures/{study.measure}.py`.",
         _show_samples(study, recorded),
         _describe_tests(study, budget, judged),
         f"**Not shown:** {study.not_shown}",
@@ -468,7 +470,10 @@ def _show_samples(study: Study, recorded: RecordedResults) -> str:
     shorter = ""
     if recorded.sampled_budget != recorded.budget:
         words = study.get_budget(recorded.sampled_budget).words
-        shorter = f" of the {recorded.sampled_budget} edition, short ones (`{words}`)"
+        shorter = (
+            f" of the {recorded.sampled_budget} edition, which are far shorter than those of the "
+            f"tables and look worse (`{words}`)"
+        )
     order = ", in this order" if len(recorded.sampled_arms) > 1 else ""
     return (
         f"Samples of the trainings with the first seed{shorter}: {arms}{order}.\n\n"
@@ -558,13 +563,11 @@ def _describe_tests(study: Study, budget: str, judged: list[JudgedPrediction]) -
     if len(design.looks) > 1:
         at = ", ".join(map(str, design.looks))
         spending = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}[design.spending]
-        stopped = ", ".join(
-            f"{each.seeds} seeds for `{each.prediction.value}` ({each.prediction.arm})"
-            for each in judged
-        )
+        stopped = "; ".join(f"{each.seeds} seeds for {each.prediction}" for each in judged)
         sentences.append(
             f"The design is group-sequential: looks at {at} seeds per arm, with {spending}-like "
-            f"alpha spending. The verdicts are those of the first deciding look: {stopped}."
+            f"alpha spending. The verdicts are those of the first deciding look: {stopped}. The "
+            "table of arms has all seeds."
         )
     sentences.append("The p-values and intervals shown are uncorrected.")
     return " ".join([*sentences, _describe_power(judged)]).rstrip()
@@ -578,13 +581,13 @@ def _describe_power(judged: list[JudgedPrediction]) -> str:
     if not tested:
         return ""
     smallest = "; ".join(
-        f"{each.scale.format_difference(each.detectable_difference, '', 2)} "
-        f"(`{each.prediction.value}` of {each.prediction.arm})"
+        f"{each.scale.effect or 'difference'} "
+        f"{each.scale.format_difference(each.detectable_difference, '')} for {each.prediction}"
         for each in tested
     )
     return (
-        "With standard deviations like these, the test has a power of at least 80 % for these "
-        f"distances from the predicted limit, on the scale of each: {smallest}."
+        "With standard deviations like these, the test has a power of at least 80 % if the true "
+        f"value is so far from the predicted limit: {smallest}."
     )
 
 

@@ -499,7 +499,18 @@ def test_conclusion_of_cycle_consistency_says_what_noise_alone_would_do() -> Non
     passed_on = 1 + cycle.NOISE_STD**2 / error
     assert hidden < passed_on
     text = (BOOK / "cycle_consistency.md").read_text("utf-8")
-    assert f"by a factor of {passed_on:.2f}; it rises by {hidden:.2f}" in text
+    assert f"by a factor of {passed_on:.2f}; it rises by {hidden:.2f}," in text
+
+
+def test_conclusion_of_equal_tuning_counts_settings_that_fail() -> None:
+    """A setting fails if it is no nearer to the reals than the mean image."""
+    found = study_page.read_results(BOOK / "results", studies.load("equal_tuning"))["full"]
+    failed = [
+        sum(score >= run["fd_digits_of_mean_image"] for run in runs for score in run["validation"])
+        for runs in found.results.values()
+    ]
+    (tried,) = {sum(len(run["validation"]) for run in runs) for runs in found.results.values()}
+    assert f"{min(failed)} to {max(failed)} of the {tried} of each loss" in found.conclusion
 
 
 def test_groups_of_critic_across_explain_the_correlation() -> None:
