@@ -1,4 +1,4 @@
-"""How long OpenMP's threads busy-wait for one another, by the load of the machine.
+"""Choose how long OpenMP's threads busy-wait for one another, by the load of the machine.
 
 libgomp, the OpenMP of torch on Linux, reads the count once, when it is loaded. The number of
 threads does not follow the load: it would change the rounding of sums, and so the weights.
@@ -10,9 +10,10 @@ import os
 import time
 from pathlib import Path
 
-# Values of GOMP_SPINCOUNT: iterations that a thread busy-waits before it sleeps. The default of
-# libgomp is 30 times as high as the first, and hardly faster on an idle machine. On busy cores the
-# wait takes the time of the thread that is waited for (``make bench-threads``).
+# Values of GOMP_SPINCOUNT: iterations that a thread busy-waits before it sleeps. On busy cores the
+# wait takes the time of the thread that is waited for. The default of libgomp is 30 times as high
+# as the first: faster for tiny networks on an idle machine (``make bench-threads``), but costly
+# once other work begins.
 IDLE_SPIN_COUNT = 10_000
 BUSY_SPIN_COUNT = 0
 LOAD = Path("/proc/loadavg")
@@ -47,7 +48,7 @@ def count_idle_cores() -> int:
     """Return the number of the machine's cores that no other thread uses at this moment."""
     cores = os.cpu_count() or 1
     try:
-        running, _, _ = LOAD.read_text().split()[3].partition("/")
+        running, _, _ = LOAD.read_text(encoding="utf-8").split()[3].partition("/")
     except OSError:
         return cores
     # this process is running, too
